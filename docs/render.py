@@ -1,0 +1,74 @@
+"""Run notebooks and keep their outputs, so that a reader on a code host sees the pictures.
+
+    python docs/render.py                      every library notebook, how-to page and index
+    python docs/render.py nbs/1_imaging/*.ipynb   only these
+
+Pictures get the text of their cell's `#| fig-alt:` line, which nbconvert and screen readers use.
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", PYTHONWARNINGS="ignore", PYTHONHASHSEED="0", COLUMNS="100")
+
+import nbformat  # noqa: E402
+from nbclient import NotebookClient  # noqa: E402
+from nbdev.clean import clean_nb  # noqa: E402
+from nbdev.config import get_config  # noqa: E402
+from execnb.nbio import dict2nb, write_nb  # noqa: E402
+
+FIG_ALT = re.compile(r"^#\|\s*fig-alt:\s*(.+)$", re.MULTILINE)
+LARGEST_PICTURE = 60 * 1024  # bytes, as base64 text
+
+
+def skipped(cell, flags: set[str]) -> bool:
+    "True for a code cell that plain `nbdev_test` would not run."
+    directives = re.findall(r"^#\|\s*(\S+)\s*(.*)$", cell.source, re.MULTILINE)
+    return any(name in flags or (name == "eval:" and value.strip() == "false") for name, value in directives)
+
+
+def describe_pictures(cell) -> None:
+    "Put the cell's alternative text on each of its pictures."
+    alt = FIG_ALT.search(cell.source)
+    for output in cell.get("outputs", []):
+        if "image/png" in output.get("data", {}) and alt:
+            output["metadata"] = {"image/png": {"alt": alt.group(1).strip()}}
+
+
+def render(path: Path) -> int:  # size of the largest picture, bytes
+    "Execute `path` from top to bottom and write it back with its outputs."
+    notebook = nbformat.read(path, as_version=4)
+    flags = set(get_config().tst_flags.split())
+    whole = list(notebook.cells)
+    notebook.cells = [cell for cell in whole if cell.cell_type != "code" or not skipped(cell, flags)]
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+    notebook.cells = whole
+    for cell in (cell for cell in whole if cell.cell_type == "code"):
+        describe_pictures(cell)
+        cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    pictures = [
+        len(output["data"]["image/png"])
+        for cell in whole for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
+    ]
+    clean = dict2nb(notebook)
+    clean_nb(clean)
+    write_nb(clean, path)
+    return max(pictures, default=0)
+
+
+def main(names: list[str]) -> None:
+    os.chdir(ROOT)
+    everything = [p for p in sorted((ROOT / "nbs").rglob("*.ipynb")) if "lessons" not in p.parts and p.name[0] not in "._"]
+    for path in [Path(name).resolve() for name in names] or everything:
+        largest = render(path)
+        print(f"{path.relative_to(ROOT)}  largest picture {largest / 1024:.0f} KB", flush=True)
+        if largest > LARGEST_PICTURE:
+            sys.exit(f"{path.name} has a picture of {largest / 1024:.0f} KB; at most {LARGEST_PICTURE // 1024} KB: "
+                     "make the figure smaller or lower its dpi")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
