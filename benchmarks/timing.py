@@ -1,0 +1,38 @@
+"""Medians of processor time, measured the same way by every benchmark."""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+REPEATS = 7
+
+
+def median_cpu_s(work: Callable[[], object], repeats: int = REPEATS) -> float:
+    "The median processor time of `work`, after one run that warms it up, in seconds."
+    work()
+    seconds = []
+    for _ in range(repeats):
+        start = time.process_time()
+        work()
+        seconds.append(time.process_time() - start)
+    return statistics.median(seconds)
+
+
+def median_process_s(*command: str, repeats: int = REPEATS) -> tuple[float, float]:  # (processor, wall), seconds
+    "The median times of a whole process, after one run that warms the disk cache."
+    figures = []
+    for turn in range(repeats + 1):
+        before, start = os.times(), time.perf_counter()
+        subprocess.run([sys.executable, *command], check=True, capture_output=True)
+        wall, after = time.perf_counter() - start, os.times()
+        spent = after.children_user + after.children_system - before.children_user - before.children_system
+        if turn:
+            figures.append((spent, wall))
+    return tuple(statistics.median(column) for column in zip(*figures))
+
+
+def row(what: str, value: str, note: str = "") -> None:
+    print(f"{what:<44} {value:>14}  {note}", flush=True)

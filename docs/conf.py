@@ -1,0 +1,20 @@
+"""Sphinx's settings for medkit's pages; `make docs` calls docs/build.py, which prepares the sources."""
+
+project = "medkit"
+copyright = "2026 onwards, medkit developers"
+extensions = ["myst_nb"]
+nb_execution_mode = "off"  # the notebooks carry their outputs
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+suppress_warnings = ["mystnb.unknown_mime_type", "misc.highlighting_failure", "myst.header"]
+html_theme = "pydata_sphinx_theme"
+html_title = "medkit"
+html_theme_options = {
+    "navigation_with_keys": True,
+    "show_toc_level": 2,
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "secondary_sidebar_items": ["page-toc"],
+}
+html_show_sourcelink = False
+html_copy_source = False

@@ -1,0 +1,33 @@
+"""Medical images: DICOM files, volumes, windows, and simulated patients. Every name is loaded when it is first used."""
+
+import sys
+from types import ModuleType
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "window": [
+            "BONE", "BRAIN", "LIVER", "LUNG", "MEDIASTINUM", "PANCREAS", "PRESETS", "SOFT_TISSUE", "Window", "apply_window",
+            "minmax_window", "resolve_window", "to_uint8",
+        ],
+        "show": ["colour_labels", "edge_letters", "label_colour", "show_picture", "thumbnail", "tile_pictures"],
+        "dicom": ["DicomImage", "read_image", "render_frame"],
+        "volume": ["Mask", "Volume", "axial_affine", "check_same_frame", "show_montage", "show_volume"],
+        "geometry": ["Fault", "find_faults", "positions_along", "series_affine", "slice_normal"],
+        "series": ["FoundSeries", "list_series", "read_series", "write_series"],
+        "phantom": ["LABELS", "simulate_abdomen"],
+        "convert": ["ConversionReport", "convert"],
+    },
+)
+
+
+class _Package(ModuleType):
+    "A package in which `convert` stays the function, whichever of function and module `convert` is imported first."
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value.convert if name == "convert" and isinstance(value, ModuleType) else value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,17 @@
+"""Learning from images: splits, loaders, training, scores with intervals. Every name is loaded when it is first used."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "report": ["Metric", "Scores", "bootstrap_by_patient"],
+        "split": ["Split", "check_leakage", "patient_split"],
+        "loaders": ["SliceDataset", "SliceLoader", "SliceLoaders", "read_cases", "slice_loaders"],
+        "losses": ["DiceCrossEntropy"],
+        "metrics": ["DiceMetric", "auroc", "dice", "fit_threshold", "iou"],
+        "learner": ["classification_learner", "evaluate", "patient_scores", "predict", "segmentation_learner"],
+        "saving": ["load_learner", "save_learner"],
+        "compress": ["Benchmark", "benchmark", "export_onnx", "quantize", "quantized_share"],
+    },
+)

@@ -1,0 +1,12 @@
+"""Networks in plain torch, one to a file; they know no patient. Every name is loaded when it is first used."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "blocks": ["check_pictures", "conv_block", "count_parameters"],
+        "classifier": ["SmallClassifier"],
+        "unet": ["UNet"],
+    },
+)

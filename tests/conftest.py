@@ -1,0 +1,44 @@
+"""What every test shares: one thread, no network by default, the real recordings when they are there."""
+
+import os
+from pathlib import Path
+
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")  # two torch threads on two busy cores cost 4 to 8 times one
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_configure(config):
+    for marker in (
+        "slow: kills, soaks and bundles, run by `make test-slow`",
+        "notebook: executes a whole notebook",
+        "browser: drives Chromium",
+        "tour: executes the tour",
+    ):
+        config.addinivalue_line("markers", marker)
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--slow"):
+        return
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="slow: run `make test-slow`"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    "The folder of real recordings; a test that needs it is skipped where MEDKIT_DATA is not set."
+    folder = os.environ.get("MEDKIT_DATA")
+    if not folder:
+        pytest.skip("real recordings: set MEDKIT_DATA to their folder")
+    assert Path(folder).is_dir(), f"MEDKIT_DATA names {folder}, which is not a folder"
+    return Path(folder)

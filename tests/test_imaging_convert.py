@@ -1,0 +1,205 @@
+"Conversion: evidence for every input, nothing lost, nothing outside, nothing of the patient, and malformed files."
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.data import get_testdata_file
+
+from medkit.errors import DataError, MedkitError
+from medkit.files import Manifest, sha256
+from medkit.imaging import convert, read_image
+
+PACKAGED = Path(get_testdata_file("CT_small.dcm", download=False)).parent
+DATA = Path(os.environ["MEDKIT_DATA"]) / "imaging" if "MEDKIT_DATA" in os.environ else None
+FUZZ = Path(os.environ.get("MEDKIT_FUZZ", DATA.parents[1] / "fuzz" if DATA else "none")) / "make_dicom_corpus.py"
+
+
+@pytest.fixture
+def source(tmp_path):
+    folder = tmp_path / "in"
+    (folder / "deep" / "er").mkdir(parents=True)
+    for name, place in [("CT_small.dcm", "a.dcm"), ("MR_small.dcm", "deep/b"), ("SC_rgb_rle_2frame.dcm", "deep/er/c.dcm"),
+                        ("JPEG2000.dcm", "deep/er/a.dcm"), ("test-SR.dcm", "report.dcm")]:
+        shutil.copy(PACKAGED / name, folder / place)
+    (folder / "note.txt").write_text("hello")
+    return folder
+
+
+def check_books(report, target):
+    "Rows equal inputs, pictures of ok rows equal files on disk, hashes hold."
+    rows = Manifest(target / "manifest.jsonl").rows()
+    assert [row["id"] for row in rows] == [row["id"] for row in report.files]
+    listed = [name for row in rows for name in row["outputs"]]
+    assert sorted(listed) == sorted(path.relative_to(target).as_posix() for path in target.rglob("*.png"))
+    assert all(row["reason"] for row in rows if row["status"] != "ok")
+    for row in rows:
+        assert len(row["outputs"]) == len(row["output_sha256"])
+        assert all(sha256(target / name) == digest for name, digest in zip(row["outputs"], row["output_sha256"]))
+    assert not [path for path in target.rglob("*") if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("names", ["hash", "mirror"])
+def test_books(source, tmp_path, names):
+    report = convert(source, tmp_path / "out", names=names)
+    assert report.counts == {"ok": 4, "skipped": 2, "failed": 0} and len(report.files) == 6
+    check_books(report, tmp_path / "out")
+    json.dumps(report.as_dict(), allow_nan=False)
+    by_source = {row["source"]: row for row in report.files}
+    picture = np.asarray(Image.open(tmp_path / "out" / by_source["deep/b"]["outputs"][0]))
+    assert (picture == read_image(PACKAGED / "MR_small.dcm").display()).all()
+    assert len(by_source["deep/er/c.dcm"]["outputs"]) == 2
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(source, tmp_path):
+    whole = convert(source, tmp_path / "whole")
+    pictures = {path.name: path.read_bytes() for path in (tmp_path / "whole").glob("*.png")}
+
+    class Stop(BaseException):
+        pass
+
+    for stop_at in range(1, 6):
+        target = tmp_path / f"stopped{stop_at}"
+
+        def stop(done, total, row):
+            if done == stop_at:
+                raise Stop
+
+        with pytest.raises(Stop):
+            convert(source, target, on_progress=stop)
+        with open(target / "manifest.jsonl", "ab") as file:
+            file.write(b'{"id": "torn')
+        with pytest.warns(UserWarning, match="torn"):
+            report = convert(source, target)
+        assert report.counts == whole.counts and report.resumed <= stop_at
+        assert {path.name: path.read_bytes() for path in target.glob("*.png")} == pictures
+        check_books(report, target)
+
+
+def test_other_options_are_not_taken_for_done(source, tmp_path):
+    convert(source, tmp_path / "out", window="minmax")
+    assert convert(source, tmp_path / "out", window="minmax").resumed == 4
+    assert convert(source, tmp_path / "out", window="lung").resumed == 0
+    assert convert(source, tmp_path / "out", window="lung", resume=False).resumed == 0
+
+
+def test_no_tag_reaches_names_pictures_or_manifest(tmp_path):
+    (tmp_path / "in").mkdir()
+    dataset = pydicom.dcmread(PACKAGED / "CT_small.dcm")
+    for number, value in enumerate(["../../../../tmp/ESCAPED", "<script>SECRETSECRET</script>", "CON", "SECRETSECRET" * 5]):
+        dataset.PatientID = dataset.PatientName = dataset.StudyDescription = value
+        dataset.save_as(tmp_path / "in" / f"{number}.dcm")
+    report = convert(tmp_path / "in", tmp_path / "out")
+    assert report.counts["ok"] == 4  # equal ids do not collapse into one picture
+    for path in (tmp_path / "out").iterdir():
+        assert "SECRET" not in path.name and b"SECRET" not in path.read_bytes() and b"ESCAPED" not in path.read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "out"}
+
+
+def test_target_below_source_is_not_converted(source):
+    first = convert(source, source / "out")
+    second = convert(source, source / "out")
+    assert len(first.files) == len(second.files) == 6 and second.resumed == 4
+
+
+def test_full_disk_stops_once_and_cleanly(source, tmp_path, monkeypatch):
+    import importlib
+
+    module = importlib.import_module("medkit.imaging.convert")
+    original, calls = module.atomic_write, []
+
+    def fails(path):
+        calls.append(path)
+        if str(path).endswith(".png") and len(calls) > 3:
+            raise DataError("not_writable", "No space left on device.", "make room")
+        return original(path)
+
+    monkeypatch.setattr(module, "atomic_write", fails)
+    with pytest.raises(DataError, match="run again") as caught:
+        convert(source, tmp_path / "out")
+    assert caught.value.reason == "not_writable"
+    monkeypatch.undo()
+    report = convert(source, tmp_path / "out")
+    assert report.counts["ok"] == 4
+    check_books(report, tmp_path / "out")
+
+
+@pytest.mark.parametrize("arguments", [
+    {"window": "pancraes"}, {"window": None}, {"bits": 12}, {"bits": "8"}, {"names": "patient"}, {"engine": "ray"}, {"workers": 2}, {"workers": "a"},
+    {"deidentify": None},
+])
+def test_wrong_options_do_nothing(source, tmp_path, arguments):
+    with pytest.raises(MedkitError):
+        convert(source, tmp_path / "out", **arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_foreign_manifest_is_left_alone(source, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.jsonl").write_text("my list\n")
+    with pytest.raises(MedkitError) as caught:
+        convert(source, tmp_path / "out")
+    assert caught.value.reason == "bad_manifest" and (tmp_path / "out" / "manifest.jsonl").read_text() == "my list\n"
+
+
+LOOK = """
+import json, sys, warnings
+from pathlib import Path
+import numpy as np
+from medkit.errors import MedkitError
+from medkit.imaging import read_image, convert
+warnings.simplefilter("ignore")
+folder, target = map(Path, sys.argv[1:3])
+report = convert(folder, target)
+json.dump(report.as_dict(), open(sys.argv[3], "w"))
+for path in sorted(folder.iterdir()):
+    try:
+        read_image(path).display()
+    except MedkitError:
+        pass
+"""
+
+
+@pytest.mark.skipif(not FUZZ.is_file(), reason="the generator of malformed files is not here (MEDKIT_FUZZ)")
+@pytest.mark.parametrize("seed", [7, 101])
+def test_malformed_files(tmp_path, seed):
+    corpus = tmp_path / "in"
+    subprocess.run([sys.executable, str(FUZZ), str(corpus), "--seed", str(seed)], check=True, capture_output=True, timeout=120)
+    expected = {row["file"]: row for row in map(json.loads, (corpus / "manifest.jsonl").read_text().splitlines())}
+    inputs = len([path for path in corpus.rglob("*") if path.is_symlink() or not path.is_dir() or not any(path.iterdir())])
+    done = subprocess.run([sys.executable, "-c", LOOK, str(corpus), str(tmp_path / "out"), str(tmp_path / "report.json")],
+                          capture_output=True, text=True, timeout=180, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = {row["source"]: row for row in json.loads((tmp_path / "report.json").read_text())["files"]}
+    assert len(rows) == inputs
+    silent, lost = [], []
+    for name, row in expected.items():
+        got = rows[name]
+        base = rows["000_base.dcm"]["output_sha256"] if row["base"] == "CT_small.dcm" else None
+        if row["expect"] == "error" and got["status"] == "ok" and not got["notes"]:
+            silent.append((row["id"], row["what"]))
+        if row["expect"] == "same" and base and got["output_sha256"] != base:
+            lost.append((row["id"], row["what"]))
+        if row["expect"] == "same_or_error" and base and got["status"] == "ok" and got["output_sha256"] != base:
+            silent.append((row["id"], row["what"]))
+    assert not silent and not lost
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "out", "report.json"}
+
+
+@pytest.mark.parametrize("first", ["import medkit.imaging.convert", "from medkit.imaging.convert import ConversionReport", "from medkit import imaging"])
+def test_the_name_convert_is_the_function(first):
+    code = f"{first}\nfrom medkit import imaging\nfrom medkit.imaging import convert\nassert callable(convert) and callable(imaging.convert)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_every_public_name_is_there_and_no_torch():
+    code = ("import sys, medkit.imaging as m\nassert all(getattr(m, name) is not None for name in m.__all__), m.__all__\n"
+            "assert 'torch' not in sys.modules and 'fastai' not in sys.modules")
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,248 @@
+"Real and packaged DICOM files: every kind of picture, every kind of fault, and agreement with dcmtk."
+
+import os
+import shutil
+import subprocess
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.data import get_testdata_file
+
+from medkit.errors import ImageError, MedkitError
+from medkit.imaging import Window, read_image
+from medkit.imaging.dicom import render_frame
+
+warnings.filterwarnings("ignore", module="pydicom")
+DATA = Path(os.environ["MEDKIT_DATA"]) / "imaging" if "MEDKIT_DATA" in os.environ else None
+real = pytest.mark.skipif(DATA is None, reason="MEDKIT_DATA is not set: real recordings are not here")
+PACKAGED = Path(get_testdata_file("CT_small.dcm", download=False)).parent
+
+
+def changed(name, target, **tags):
+    dataset = pydicom.dcmread(PACKAGED / name)
+    for keyword, value in tags.items():
+        delattr(dataset, keyword) if value is None else setattr(dataset, keyword, value)
+    dataset.save_as(target)
+    return read_image(target)
+
+
+def test_monochrome1_is_the_inverse(tmp_path):
+    plain = read_image(PACKAGED / "MR_small.dcm")
+    film = changed("MR_small.dcm", tmp_path / "film.dcm", PhotometricInterpretation="MONOCHROME1")
+    for window in ("header", "minmax", Window(600, 900)):
+        assert (film.display(window) == 255 - plain.display(window)).all()
+    assert (film.pixels() == plain.pixels()).all()
+
+
+def test_same_picture_in_every_encoding():
+    plain = read_image(PACKAGED / "MR_small.dcm").display()
+    for name in ("MR_small_RLE", "MR_small_bigendian", "MR_small_expb", "MR_small_implicit", "MR_small_padded"):
+        assert (read_image(PACKAGED / f"{name}.dcm").display() == plain).all(), name
+    lossless = read_image(PACKAGED / "MR_small_jp2klossless.dcm").display()
+    assert (lossless == plain).all()
+
+
+def test_modality_values_keep_whole_numbers(tmp_path):
+    image = read_image(PACKAGED / "CT_small.dcm")
+    assert image.pixels().dtype == np.int16 and image.pixels().min() == -896
+    half = changed("CT_small.dcm", tmp_path / "half.dcm", RescaleSlope="0.5").pixels()
+    assert half.dtype == np.float32 and half.min() == 128 * 0.5 - 1024
+    tiny = changed("CT_small.dcm", tmp_path / "tiny.dcm", RescaleSlope="1e-7", RescaleIntercept="0")
+    shown = tiny.display()
+    assert shown.min() == 0 and shown.max() == 255  # dcmtk paints these black
+
+
+def test_window_width_below_one_is_shown(tmp_path):
+    image = changed("CT_small.dcm", tmp_path / "pet.dcm", RescaleSlope="1e-4", RescaleIntercept="0", WindowCenter="0.1", WindowWidth="0.2")
+    assert image.windows[0].function == "LINEAR_EXACT"
+    assert len(np.unique(image.display())) > 100
+
+
+def test_several_windows_by_number_and_name(tmp_path):
+    image = changed("CT_small.dcm", tmp_path / "two.dcm", WindowCenter=[40, -600], WindowWidth=[300, 1500],
+                    WindowCenterWidthExplanation=["SOFT", "LUNG A"])
+    assert (image.display() == image.display(0)).all()
+    assert (image.display(1) == image.display(Window(-600, 1500))).all()
+    assert (image.display("LUNG A") == image.display(1)).all()
+    with pytest.raises(ImageError, match="LUNG A"):
+        image.display(2)
+
+
+def test_voi_function_of_the_header(tmp_path):
+    for function in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        image = changed("CT_small.dcm", tmp_path / "f.dcm", WindowCenter=40, WindowWidth=30, VOILUTFunction=function)
+        assert (image.display() == image.display(Window(40, 30, function))).all()
+
+
+def test_padding_is_left_out_of_minmax(tmp_path):
+    dataset = pydicom.dcmread(PACKAGED / "CT_small.dcm")
+    pixels = dataset.pixel_array.copy()
+    pixels[:20] = -2000
+    dataset.PixelData, dataset.PixelPaddingValue = pixels.tobytes(), -2000
+    dataset.save_as(tmp_path / "padded.dcm")
+    picture = read_image(tmp_path / "padded.dcm").display("minmax")
+    whole = read_image(PACKAGED / "CT_small.dcm").display("minmax")
+    assert picture[:20].max() == 0 and np.abs(picture[20:].astype(int) - whole[20:]).max() <= 8
+
+
+def test_frames_and_colours():
+    film = read_image(PACKAGED / "examples_ybr_color.dcm")
+    assert film.frames == 30 and film.display(frame=29).shape == (240, 320, 3)
+    for frame in (-1, 30, 1.0, None, True, "0"):
+        with pytest.raises(ImageError) as caught:
+            film.display(frame=frame)
+        assert caught.value.reason == "bad_frame"
+    bars = {name: read_image(PACKAGED / name).display() for name in ("SC_rgb_rle.dcm", "SC_rgb_rle_16bit.dcm", "SC_rgb_rle_32bit.dcm")}
+    assert all(picture.dtype == np.uint8 for picture in bars.values())
+    assert (np.abs(bars["SC_rgb_rle.dcm"].astype(int) - bars["SC_rgb_rle_16bit.dcm"]) <= 1).all()
+    red = read_image(PACKAGED / "SC_rgb_jpeg_dcmtk.dcm").display()[5, 50]
+    assert red[0] > 250 and red[1] < 5 and red[2] < 5
+
+
+def test_without_suffix_preamble_or_syntax(tmp_path):
+    raw = (PACKAGED / "CT_small.dcm").read_bytes()
+    plain = read_image(PACKAGED / "CT_small.dcm")
+    shutil.copy(PACKAGED / "CT_small.dcm", tmp_path / "IM_0001")
+    (tmp_path / "bare").write_bytes(raw[132:])
+    for name in ("IM_0001", "bare"):
+        assert (read_image(tmp_path / name).display() == plain.display()).all()
+    dataset = pydicom.dcmread(PACKAGED / "CT_small.dcm")
+    del dataset.file_meta.TransferSyntaxUID
+    pydicom.dcmwrite(tmp_path / "no_syntax", dataset, implicit_vr=False, little_endian=True, enforce_file_format=False)
+    image = read_image(tmp_path / "no_syntax")
+    assert (image.display() == plain.display()).all() and "transfer syntax" in image.notes[0]
+
+
+def test_a_hostile_decoder_stays_in_the_family(monkeypatch):
+    class Panic(BaseException):
+        pass
+
+    def explode(kind):
+        def as_array(*args, **kwargs):
+            raise kind("boom")
+        return as_array
+
+    image = read_image(PACKAGED / "JPEG2000.dcm")
+    decoder = pydicom.pixels.get_decoder(image.dataset.file_meta.TransferSyntaxUID)
+    for kind, reason in ((Panic, "undecodable"), (ValueError, "undecodable"), (RecursionError, "undecodable"), (MemoryError, "too_large")):
+        monkeypatch.setattr(type(decoder), "as_array", explode(kind))
+        with pytest.raises(ImageError) as caught:
+            image.display()
+        assert caught.value.reason == reason
+    monkeypatch.setattr(type(decoder), "as_array", explode(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        image.display()
+
+
+def test_a_missing_codec_names_the_extra(monkeypatch):
+    image = read_image(PACKAGED / "MR_small_jpeg_ls_lossless.dcm")
+    decoder = pydicom.pixels.get_decoder(image.dataset.file_meta.TransferSyntaxUID)
+    monkeypatch.setattr(type(decoder), "is_available", property(lambda self: False))
+    with pytest.raises(ImageError, match=r"medkit\[codecs\]") as caught:
+        image.display()
+    assert caught.value.reason == "undecodable"
+
+
+def test_size_is_refused_before_decoding(tmp_path):
+    image = changed("CT_small.dcm", tmp_path / "huge.dcm", Rows=65535, Columns=65535)
+    with pytest.raises(ImageError) as caught:
+        image.pixels()
+    assert caught.value.reason == "too_large"
+
+
+@pytest.mark.parametrize("path", [None, 3, b"\xff", "a\0b", "", "/", "~nobody/x.dcm", "x" * 5000])
+def test_odd_paths(path):
+    with pytest.raises((MedkitError, TypeError)):
+        read_image(path)
+
+
+def test_repr_never_fails_and_escapes(tmp_path):
+    image = changed("CT_small.dcm", tmp_path / "odd.dcm", PixelSpacing=None, Modality="<b>")
+    assert "spacing not stated" in repr(image) and image.spacing_mm is None
+    assert "<b>" not in image._repr_html_().replace("<b>DICOM image</b>", "")
+    assert "CompressedSamples" not in changed("CT_small.dcm", tmp_path / "x.dcm", PatientName="CompressedSamples")._repr_html_()
+
+
+def _decodable():
+    folders = [PACKAGED] + ([DATA / "pydicom-data", DATA / "dcm4che"] if DATA else [])
+    return [path for folder in folders for path in sorted(folder.glob("*.dcm"))]
+
+
+def test_the_corpus_is_shown_or_refused_with_a_reason():
+    outcome = {}
+    for path in _decodable():
+        try:
+            picture = read_image(path).display()
+            outcome[path.name] = "ok" if picture.min() != picture.max() else "blank"
+        except MedkitError as error:
+            outcome[path.name] = error.reason
+    assert "blank" not in outcome.values(), outcome
+    counts = {reason: list(outcome.values()).count(reason) for reason in set(outcome.values())}
+    assert counts["ok"] >= (138 if DATA else 72), counts
+
+
+# dcmtk is right and comparable where one of its own options says the same thing as our default
+_NOT_COMPARABLE = {
+    "eCT_Supplemental.dcm": "dcmtk does not read the window of a functional group",
+    "rtdose_expb.dcm": "dcmtk reads 32-bit big-endian pixels in the wrong order", "rtdose_expb_1frame.dcm": "as rtdose_expb.dcm",
+}
+
+
+def _dcmtk(path, image, target):
+    header = image.dataset
+    options = ["+Wl", "1"] if header.get("VOILUTSequence") else ["+Wi", "1"] if header.get("WindowCenter") not in (None, "") else ["+Wm"]
+    options = options if header.PhotometricInterpretation.startswith("MONOCHROME") else []
+    done = subprocess.run(["dcm2pnm", "-O", *options, str(path), str(target)], capture_output=True, timeout=60)
+    return np.asarray(Image.open(target)) if done.returncode == 0 and target.exists() else None
+
+
+@pytest.mark.skipif(shutil.which("dcm2pnm") is None, reason="dcm2pnm (dcmtk) is not installed")
+def test_agreement_with_dcmtk(tmp_path):
+    compared, apart = 0, {}
+    for number, path in enumerate(_decodable()):
+        if path.name in _NOT_COMPARABLE:
+            continue
+        try:
+            image = read_image(path)
+            ours = image.display()
+        except MedkitError:
+            continue
+        theirs = _dcmtk(path, image, tmp_path / f"{number}.pnm")
+        if theirs is None:
+            continue
+        assert theirs.shape == ours.shape, path.name
+        compared += 1
+        near = np.abs(theirs.astype(int) - ours.astype(int)) <= (1 if ours.ndim == 2 else 3)
+        if near.mean() < 0.999:
+            apart[path.name] = round(float(near.mean()), 4)
+    assert not apart
+    assert compared >= (70 if DATA else 30)
+
+
+@real
+@pytest.mark.parametrize("name, values", [
+    ("parametric_map_float.dcm", np.float32), ("parametric_map_double_float.dcm", np.float64),
+])
+def test_float_pixels(name, values):
+    image = read_image(DATA / "pydicom-data" / name)
+    assert image.pixels().dtype == values and image.display().max() == 255
+
+
+@real
+@pytest.mark.parametrize("name", ["mlut_18.dcm", "vlut_04.dcm", "OT-PAL-8-face.dcm", "gdcm-US-ALOKA-16_big.dcm", "liver.dcm", "emri_small.dcm",
+                                  "SC_rgb_32bit_2frame.dcm", "RG1_J2KI.dcm", "color-pl.dcm"])
+def test_odd_real_files_are_shown(name):
+    picture, used = render_frame(read_image(DATA / "pydicom-data" / name))
+    assert picture.dtype == np.uint8 and picture.std() > 1
+
+
+@real
+def test_planar_configuration_makes_no_difference():
+    names = ["SC_rgb_dcmtk_ebcr_dcmd.dcm", "SC_rgb.dcm"]
+    one, other = (read_image(DATA / "pydicom-data" / name).display() for name in names)
+    assert one.shape == other.shape
+    assert read_image(DATA / "pydicom-data" / "color-pl.dcm").dataset.PlanarConfiguration == 1

@@ -1,0 +1,209 @@
+"Series: real ones, faulty ones, and what other programs read back from those medkit writes."
+
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from medkit.errors import ImageError, MedkitError
+from medkit.imaging import Mask, Volume, axial_affine, check_same_frame, find_faults, read_series, series_affine, slice_normal, write_series
+
+DATA = Path(os.environ["MEDKIT_DATA"]) / "imaging" if "MEDKIT_DATA" in os.environ else None
+real = pytest.mark.skipif(DATA is None, reason="MEDKIT_DATA is not set: real recordings are not here")
+
+
+def made_up(shape=(5, 8, 9), spacing=(3.0, 0.7, 0.9), origin=(-10.5, 20.25, 7.125), seed=0):
+    voxels = np.random.default_rng(seed).integers(-1024, 3000, shape).astype(np.int16)
+    return Volume(voxels, axial_affine(spacing, origin), spacing, patient_key=f"sim-{seed:05d}")
+
+
+steps = st.floats(0.1, 10).map(lambda value: round(value, 4))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.tuples(*[st.integers(2, 5)] * 3), st.tuples(steps, steps, steps), st.tuples(*[st.floats(-900, 900)] * 3), st.integers(0, 99))
+def test_round_trip(tmp_path_factory, shape, spacing, origin, seed):
+    volume, folder = made_up(shape, spacing, origin, seed), tmp_path_factory.mktemp("trip") / "series"
+    write_series(volume, folder)
+    back = read_series(folder)
+    assert (back.voxels == volume.voxels).all() and back.voxels.dtype == np.int16
+    np.testing.assert_allclose(back.affine, volume.affine, atol=1e-6)
+    np.testing.assert_allclose(back.spacing_mm, volume.spacing_mm, atol=1e-6)
+    assert (back.patient_key, back.unit, back.faults) == (volume.patient_key, "HU", ())
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 90])
+def test_round_trip_of_an_oblique_volume(tmp_path, degrees):
+    angle = np.radians(degrees)
+    turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    plain = made_up()
+    affine = plain.affine.copy()
+    affine[:3, :3] = turn @ plain.affine[:3, :3]
+    volume = replace(plain, affine=affine)
+    write_series(volume, tmp_path / "series")
+    back = read_series(tmp_path / "series")
+    np.testing.assert_allclose(back.affine, affine, atol=1e-6)
+    assert (back.voxels == volume.voxels).all()
+
+
+def test_head_to_feet_comes_back_at_the_same_places(tmp_path):
+    "A stack may be stored from the head down; the order on reading follows the normal, every voxel keeps its place."
+    plain = made_up()
+    affine = plain.affine @ np.array([[-1, 0, 0, 4], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    write_series(replace(plain, voxels=plain.voxels[::-1], affine=affine), tmp_path / "series")
+    back = read_series(tmp_path / "series")
+    assert (back.voxels == plain.voxels).all()
+    np.testing.assert_allclose(back.affine, plain.affine, atol=1e-6)
+
+
+def test_simpleitk_reads_the_same(tmp_path):
+    sitk = pytest.importorskip("SimpleITK")
+    volume = made_up()
+    write_series(volume, tmp_path / "series")
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path / "series")))
+    image = reader.Execute()
+    assert (sitk.GetArrayFromImage(image) == volume.voxels).all()
+    np.testing.assert_allclose(image.GetSpacing()[::-1], volume.spacing_mm)
+    np.testing.assert_allclose(image.GetOrigin(), volume.affine[:3, 3])
+    for index in [(0, 0, 0), (4, 7, 8), (2, 3, 1)]:
+        np.testing.assert_allclose(image.TransformIndexToPhysicalPoint(index[::-1]), (volume.affine @ (*index, 1))[:3], atol=1e-6)
+
+
+@pytest.mark.skipif(shutil.which("dcmdump") is None, reason="dcmdump (dcmtk) is not installed")
+def test_dcmtk_reads_the_same(tmp_path):
+    from PIL import Image
+
+    files = write_series(made_up(), tmp_path / "series")
+    dump = subprocess.run(["dcmdump", str(files[0])], capture_output=True, text=True, timeout=60)
+    assert dump.returncode == 0 and not dump.stderr.strip(), dump.stderr
+    assert "CTImageStorage" in dump.stdout and "[-10.5\\20.25\\7.125]" in dump.stdout
+    if shutil.which("dcm2pnm"):
+        done = subprocess.run(["dcm2pnm", "+Wi", "1", str(files[2]), str(tmp_path / "x.pgm")], capture_output=True, timeout=60)
+        assert done.returncode == 0
+        ours = read_series(tmp_path / "series").voxels[2]
+        from medkit.imaging import PANCREAS, apply_window, to_uint8
+        assert (np.abs(np.asarray(Image.open(tmp_path / "x.pgm")).astype(int) - to_uint8(apply_window(ours, PANCREAS))) <= 1).all()
+
+
+def test_required_attributes_are_there(tmp_path):
+    one = pydicom.dcmread(write_series(made_up(), tmp_path / "series")[0])
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "PatientID", "StudyDate",
+                    "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyID", "SeriesNumber", "InstanceNumber", "PatientBirthDate",
+                    "PatientSex", "PatientName", "Manufacturer", "ImageType", "RescaleSlope", "RescaleIntercept", "RescaleType", "KVP",
+                    "AcquisitionNumber", "PositionReferenceIndicator", "SliceThickness", "ImagePositionPatient", "ImageOrientationPatient"):
+        assert keyword in one, keyword
+    assert all(len(str(value)) <= 16 for value in (*one.ImagePositionPatient, *one.PixelSpacing, one.SliceThickness))
+    assert len({pydicom.dcmread(path).SOPInstanceUID for path in (tmp_path / "series").iterdir()}) == 5
+
+
+def test_writing_leaves_nothing_half_done(tmp_path, monkeypatch):
+    import medkit.imaging.series as module
+
+    calls = []
+
+    def fails(*args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device")
+        return original(*args)
+
+    original = module._slice_dataset
+    monkeypatch.setattr(module, "_slice_dataset", fails)
+    with pytest.raises(MedkitError) as caught:
+        write_series(made_up(), tmp_path / "series")
+    assert caught.value.reason == "not_writable" and list(tmp_path.iterdir()) == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 400), min_size=3, max_size=12), st.integers(0, 2**31))
+def test_even_stacks_have_no_fault_in_any_order(_, seed):
+    rng = np.random.default_rng(seed)
+    turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    count, step = int(rng.integers(2, 30)), float(rng.uniform(0.3, 8))
+    orientation = (*turn[:, 0], *turn[:, 1])
+    positions = rng.normal(size=3) * 100 + np.outer(np.arange(count) * step, slice_normal(orientation))
+    assert find_faults(positions, orientation) == ()
+    affine = series_affine(orientation, (0.5, 0.6), positions)
+    np.testing.assert_allclose((affine @ (count - 1, 0, 0, 1))[:3], positions[-1], atol=1e-9)
+    if count > 5:
+        kinds = {fault.kind for fault in find_faults(np.delete(positions, 2, axis=0), orientation)}
+        assert kinds == {"missing_slices"}
+
+
+@real
+def test_real_ct_series():
+    volume = read_series(DATA / "totalsegmentator" / "example_ct_dicom")
+    assert volume.shape == (20, 512, 512) and volume.faults == () and volume.unit == "HU"
+    assert volume.voxels.min() == -1024 and 1000 < volume.voxels.max() < 4000
+    assert np.median(volume.voxels[:, 200:300, 200:300]) == pytest.approx(40, abs=80)
+    files = [pydicom.dcmread(path, stop_before_pixels=True) for path in (DATA / "totalsegmentator" / "example_ct_dicom").iterdir()]
+    heights = sorted(float(one.ImagePositionPatient[2]) for one in files)
+    np.testing.assert_allclose([(volume.affine @ (number, 0, 0, 1))[2] for number in range(20)], heights, atol=1e-3)
+
+
+@real
+def test_real_ct_series_agrees_with_nifti():
+    nibabel = pytest.importorskip("nibabel")
+    volume = read_series(DATA / "totalsegmentator" / "example_ct_dicom")
+    labels = nibabel.load(DATA / "totalsegmentator" / "example_seg_dicom.nii.gz")
+    to_ras = np.diag([-1, -1, 1, 1]) @ volume.affine
+    corner = np.linalg.inv(labels.affine) @ to_ras @ (0, 0, 0, 1)
+    other = np.linalg.inv(labels.affine) @ to_ras @ (19, 511, 511, 1)
+    low, high = np.minimum(corner, other)[:3], np.maximum(corner, other)[:3]
+    np.testing.assert_allclose(low, 0, atol=0.01)
+    np.testing.assert_allclose(high, np.array(labels.shape) - 1, atol=0.01)
+
+
+@real
+def test_real_gantry_tilt_is_named_kept_and_mended():
+    folder = DATA / "dcm_qa_ct_gantrytilt"
+    with pytest.raises(ImageError) as caught:
+        read_series(folder)
+    assert caught.value.reason in ("gantry_tilt", "uneven_spacing") and "tilt of 18.5 degrees" in str(caught.value)
+    kept = read_series(folder, on_fault="warn")
+    assert {fault.kind for fault in kept.faults} == {"gantry_tilt", "uneven_spacing"}
+    mended = read_series(folder, on_fault="correct")
+    assert all(fault.corrected for fault in mended.faults)
+    across, down, step = mended.affine[:3, 2], mended.affine[:3, 1], mended.affine[:3, 0]
+    assert abs(step @ across) < 1e-6 and abs(step @ down) < 1e-6
+    assert mended.spacing_mm[0] == pytest.approx(4.0, abs=0.01)
+
+
+@real
+def test_real_mr_series_and_a_mixed_folder():
+    volume = read_series(DATA / "dcm4che" / "MR_series")
+    assert volume.shape == (16, 256, 256) and volume.unit == "" and volume.faults == ()
+    with pytest.raises(ImageError) as caught:
+        read_series(DATA / "dcmqi")
+    assert caught.value.reason == "several_series" and "CT, 3 files" in str(caught.value)
+    uid = next(part.split()[0] for part in str(caught.value.found).split("; ") if "CT" in part)
+    assert read_series(DATA / "dcmqi", series=uid).shape[0] == 3
+
+
+def test_mask_and_volume_frames():
+    volume = made_up()
+    mask = Mask(np.ones(volume.shape, np.uint8), {1: "all"}, volume.affine, volume.spacing_mm)
+    check_same_frame(volume, mask)
+    assert mask.volume_ml("all") == pytest.approx(5 * 8 * 9 * 3 * 0.7 * 0.9 / 1000)
+    for matrix in (np.diag([1, -1, 1, 1]), np.diag([1, 1, 1, 1]) + np.eye(4, k=3)):
+        with pytest.raises(ImageError, match="frame_mismatch"):
+            check_same_frame(volume, replace(mask, affine=mask.affine @ matrix))
+
+
+@pytest.mark.parametrize("arguments", [
+    (None, np.eye(4), (1, 1, 1)), (np.zeros(3), np.eye(4), (1, 1, 1)), (np.zeros((1, 1, 1)), None, (1, 1, 1)), ("abc", np.eye(4), (1, 1, 1)),
+    (np.zeros((1, 1, 1)), np.eye(3), (1, 1, 1)), (np.zeros((1, 1, 1)), np.eye(4), (1, 1)), (np.zeros((1, 1, 1)), np.eye(4), (np.nan, 1, 1)),
+    (np.zeros((0, 1, 1)), np.eye(4), (1, 1, 1)), (np.array([[["a"]]]), np.eye(4), (1, 1, 1)),
+])
+def test_odd_volumes(arguments):
+    with pytest.raises((MedkitError, TypeError, ValueError)) as caught:
+        Volume(*arguments)
+    assert isinstance(caught.value, (MedkitError, TypeError)), repr(caught.value)

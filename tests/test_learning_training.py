@@ -1,0 +1,312 @@
+"""Loaders, learners, saved models and compressed ones, on simulated patients and on hostile input."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from medkit.errors import MedkitError, ModelError
+from medkit.imaging import Volume, simulate_abdomen
+from medkit.learning.compress import agreement, benchmark, export_onnx, open_model, quantize, quantized_share, run_model
+from medkit.learning.learner import classification_learner, evaluate, patient_scores, predict, segmentation_learner
+from medkit.learning.loaders import read_cases, slice_loaders
+from medkit.learning.saving import load_learner, save_learner
+from medkit.learning.split import Split, patient_split
+from medkit.models import SmallClassifier, UNet
+
+torch.set_num_threads(1)
+PANCREAS = {"pancreas": ["pancreas", "tumour"]}
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def cases():
+    return [simulate_abdomen(seed, tumour=seed % 2 == 0, shape=(8, 32, 32), tumour_diameter_mm=50 if seed % 2 == 0 else None)
+            for seed in range(10)]
+
+
+@pytest.fixture(scope="module")
+def split(cases):
+    return patient_split([volume.patient_key for volume, _ in cases], valid=0.2, test=0.4, seed=1, labels=[s % 2 for s in range(10)])
+
+
+@pytest.fixture(scope="module")
+def dls(cases, split):
+    return slice_loaders(cases, split, window="pancreas", classes=PANCREAS, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def yes_no(cases, split):
+    shown = [(volume, (mask.labels == 10).any((1, 2))) for volume, mask in cases]
+    return slice_loaders(shown, split, window="pancreas", classes=("no", "yes"), batch_size=8)
+
+
+@pytest.fixture
+def learn(dls):
+    torch.manual_seed(0)
+    return quiet(segmentation_learner(dls, width=4, depth=2))
+
+
+def quiet(learn):
+    learn.remove_cbs([cb for cb in learn.cbs if type(cb).__name__ == "ProgressCallback"])
+    learn.logger = lambda *_: None
+    return learn
+
+
+def test_learning_loads_no_torchvision():
+    code = ("import sys, medkit.learning as l; [getattr(l, n) for n in l.__all__]; "
+            "print([m for m in sys.modules if m.split('.')[0] == 'torchvision'], 'torch' in sys.modules)")
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True, timeout=240)
+    assert done.stdout.strip() == "[] True"
+
+
+def test_no_pickle_anywhere():
+    "The library neither imports pickle nor calls torch's loaders, which unpickle."
+    for file in (*(ROOT / "medkit" / "learning").glob("*.py"), *(ROOT / "medkit" / "models").glob("*.py")):
+        assert not re.search(r"import pickle|torch\.(load|save)\(|\.export\(\w*fname|load_learner\(.*cpu", file.read_text()), file.name
+
+
+def test_loaders_refuse_a_shared_patient(cases):
+    twice = [*cases, cases[0]]
+    keys = tuple(volume.patient_key for volume, _ in twice)
+    with pytest.raises(ModelError, match="patient_overlap"):
+        slice_loaders(twice, Split(keys, np.arange(5), np.arange(5, 9), np.array([10])), window="pancreas", classes=PANCREAS)
+
+
+def test_loaders_keep_every_slice_and_its_patient(cases, split, dls):
+    for part, loader in zip(("train", "valid", "test"), dls.loaders):
+        assert sorted(set(loader.dataset.patients)) == split.patients_of(part)
+        assert len(loader.dataset) == 8 * len(getattr(split, part))
+    volume, mask = cases[split.test[0]]
+    np.testing.assert_array_equal(dls.test.dataset.targets[:8].numpy() == 1, np.isin(mask.labels, (9, 10)))
+
+
+def test_shuffle_follows_the_seed(cases, split):
+    def order(seed):
+        loaders = slice_loaders(cases, split, window="pancreas", classes=PANCREAS, batch_size=8, seed=seed)
+        return torch.cat([torch.as_tensor(pictures) for pictures, _ in loaders.train])
+    assert torch.equal(order(0), order(0)) and not torch.equal(order(0), order(1))
+
+
+@pytest.mark.parametrize("odd", [[], [1], [(1, 2)], [("a", "b", "c")], None])
+def test_odd_cases(odd):
+    with pytest.raises((MedkitError, TypeError)):
+        read_cases(odd, window="pancreas", classes=PANCREAS)
+
+
+def test_a_volume_with_nan_is_refused(cases):
+    volume, mask = cases[0]
+    voxels = volume.voxels.astype(np.float32)
+    voxels[0, 0, 0] = np.nan
+    with pytest.raises(ModelError, match="not_finite"):
+        read_cases([(Volume(voxels, volume.affine, volume.spacing_mm, patient_key="a"), mask)], window="pancreas", classes=PANCREAS)
+
+
+def test_segmentation_learns_and_is_reproducible(cases, dls):
+    def run():
+        torch.manual_seed(0)
+        learn = quiet(segmentation_learner(slice_loaders(
+            cases, patient_split([v.patient_key for v, _ in cases], valid=0.2, test=0.2, seed=1), window="pancreas",
+            classes=PANCREAS, batch_size=8), width=4, depth=2))
+        before = learn.validate()[0]
+        learn.fit_one_cycle(3, 0.01)
+        return before, learn.validate()[0]
+    first = run()
+    assert first[1] < first[0] and run() == first
+
+
+def test_fastai_tools_work(learn, yes_no):
+    import matplotlib.pyplot as plt
+
+    suggestion = learn.lr_find(show_plot=False, num_it=20)
+    assert 0 < suggestion.valley < 10
+    learn.dls.show_batch(max_n=2)
+    learn.show_results(max_n=2)
+    assert {ax.get_title() for ax in plt.gcf().axes} == {"target", "prediction"}
+    finder = quiet(classification_learner(yes_no))
+    finder.show_results(max_n=2)
+    assert "prediction:" in plt.gcf().axes[0].get_title()
+    plt.close("all")
+    predictions, targets = learn.get_preds(dl=learn.dls.test)
+    assert predictions.shape == (32, 2, 32, 32) and targets.shape == (32, 32, 32)
+    torch.testing.assert_close(torch.as_tensor(predictions), predict(learn, learn.dls.test), atol=1e-5, rtol=1e-4)
+
+
+def test_progress_bars_are_fastai_s(dls, capsys):
+    segmentation_learner(dls, width=2, depth=1).fit_one_cycle(1, 0.01)
+    assert "train_loss" in capsys.readouterr().out and "dice pancreas" in segmentation_learner(dls).recorder.learn.metrics[0].name
+
+
+def test_training_on_nothing_is_an_error(dls, cases, split):
+    learn = quiet(segmentation_learner(dls, width=2, depth=1))
+    learn.dls.train.bs, learn.dls.train.drop_last, before = 1000, True, learn.dls.train.bs
+    try:
+        with pytest.raises(ModelError) as caught:
+            learn.fit(1)
+    finally:
+        learn.dls.train.bs = before
+    assert caught.value.reason == "empty"
+
+
+def test_evaluation_refuses_training_patients_and_empties(learn, dls):
+    with pytest.raises(ModelError, match="patient_overlap"):
+        evaluate(learn, dls.train)
+    for odd in (None, [], "x", 3):
+        with pytest.raises(MedkitError):
+            evaluate(learn, odd)
+
+
+def test_perfect_and_empty_outlines_score_one_and_zero(learn, dls):
+    truth = dls.test.dataset.targets.numpy()
+    scores = evaluate(learn, dls.test, naive=lambda grey: truth)
+    assert scores["dice pancreas"].naive == 1 and scores["iou pancreas"].naive == 1
+    assert scores["dice pancreas"].patients == 4
+
+
+def test_patient_scores_join_slices(yes_no):
+    finder = classification_learner(yes_no)
+    names, truth, top = patient_scores(finder, yes_no.test, "max")
+    probabilities = predict(finder, yes_no.test)[:, 1].numpy().reshape(4, 8)
+    np.testing.assert_allclose(top, probabilities.max(1))
+    np.testing.assert_allclose(patient_scores(finder, yes_no.test, "mean")[2], probabilities.mean(1), rtol=1e-6)
+    assert truth.tolist() == [int(name[-1]) % 2 == 0 for name in names]
+    scores = evaluate(finder, yes_no.test)
+    assert scores["accuracy"].naive == 0.5 and scores["auroc"].naive == 0.5
+
+
+def test_a_perfect_classifier_on_few_patients_is_not_certain(yes_no):
+    finder = classification_learner(yes_no)
+
+    class Oracle(torch.nn.Module):
+        "Knows the answer by the picture."
+        def __init__(self):
+            super().__init__()
+            self.anchor = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, pictures):
+            data = yes_no.test.dataset
+            match = (pictures[:, None] == data.pictures[None]).flatten(2).all(2).float().argmax(1)
+            return torch.nn.functional.one_hot(data.targets[match].long(), 2) * 20.0
+
+    finder.model = Oracle()
+    scores = evaluate(finder, yes_no.test, pool="max")
+    assert scores["auroc"].value == scores["accuracy"].value == 1
+    assert scores["accuracy"].low < 0.5 and scores["auroc"].low < 0.5 and not scores.beats_naive("accuracy")
+
+
+def test_saved_models_come_back_equal(learn, dls, yes_no, tmp_path):
+    finder = quiet(classification_learner(yes_no))
+    for one, loaders in ((learn, dls), (finder, yes_no)):
+        one.fit(1)
+        again = load_learner(save_learner(one, tmp_path / loaders.train.dataset.task))
+        assert torch.equal(predict(one, loaders.test), predict(again, loaders.test))
+        assert again.dls.train.dataset.window == loaders.train.dataset.window
+        assert type(again.loss_func) is type(one.loss_func)
+    files = {file.suffix for file in tmp_path.rglob("*") if file.is_file()}
+    assert files == {".safetensors", ".json"}
+
+
+def test_a_loaded_model_goes_on_training(learn, dls, tmp_path):
+    again = quiet(load_learner(save_learner(learn, tmp_path), dls=dls))
+    again.fit(1)
+    with pytest.raises(ModelError, match="empty"):
+        quiet(load_learner(tmp_path)).fit(1)
+
+
+@pytest.mark.parametrize("name", ["model.json", "weights.safetensors"])
+def test_every_changed_byte_is_noticed(learn, tmp_path, name):
+    save_learner(learn, tmp_path)
+    file = tmp_path / name
+    content = file.read_bytes()
+    for position in np.linspace(0, len(content) - 1, 25).astype(int):
+        changed = bytearray(content)
+        changed[position] ^= 0x01
+        if name == "model.json" and json_equal(bytes(changed), content):
+            continue  # white space
+        file.write_bytes(bytes(changed))
+        with pytest.raises(ModelError) as caught:
+            load_learner(tmp_path)
+        assert caught.value.reason == "bad_model_file"
+
+
+def json_equal(first: bytes, second: bytes) -> bool:
+    try:
+        return json.loads(first) == json.loads(second)
+    except ValueError:
+        return False
+
+
+def test_a_pickle_is_never_opened(learn, tmp_path):
+    import pickle
+
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "owned"), "w"))
+
+    save_learner(learn, tmp_path)
+    for name in ("weights.safetensors", "model.json"):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(pickle.dumps(Bomb()))
+        with pytest.raises(ModelError, match="bad_model_file"):
+            load_learner(tmp_path)
+        (tmp_path / name).write_bytes(content)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_unknown_network_is_refused_even_with_a_valid_seal(learn, tmp_path):
+    from medkit.learning.saving import _seal
+
+    save_learner(learn, tmp_path)
+    card = json.loads((tmp_path / "model.json").read_text())
+    for change in ({"architecture": "os.system"}, {"settings": {"width": "x"}}, {"settings": {"width": 10**6}}, {"classes": 3}):
+        forged = {**card, **change}
+        (tmp_path / "model.json").write_text(json.dumps({**forged, "seal": _seal(forged)}))
+        with pytest.raises(MedkitError):
+            load_learner(tmp_path)
+
+
+@pytest.mark.parametrize("network", [UNet(width=4, depth=2), SmallClassifier(width=4)])
+def test_onnx_agrees_and_int8_is_int8(network, tmp_path):
+    torch.manual_seed(0)
+    for _ in range(3):
+        network(torch.rand(16, 1, 32, 32))
+    pictures = torch.rand(5, 1, 32, 32)
+    path = export_onnx(network, pictures[:1], tmp_path / "model.onnx")
+    with torch.inference_mode():
+        expected = network.eval()(pictures).numpy()
+    np.testing.assert_allclose(run_model(open_model(path), pictures.numpy()), expected, atol=1e-4)
+    small = quantize(path, [torch.rand(8, 1, 32, 32) for _ in range(4)], tmp_path / "int8.onnx")
+    assert quantized_share(path) == 0 and quantized_share(small) == 1
+    graph = onnx.load(small).graph
+    kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    zero_points = {kinds[node.input[2]] for node in graph.node if node.op_type == "QuantizeLinear"}
+    assert zero_points == {onnx.TensorProto.UINT8}, "activations are unsigned"
+    scales = [tensor for tensor in graph.initializer if tensor.name.endswith("_scale") and list(tensor.dims) and tensor.dims[0] > 1]
+    assert scales, "weights have one scale a channel"
+    assert agreement(network, path, pictures) == 1 and agreement(network, small, pictures) >= 0.6
+    assert benchmark(small, pictures[:1], runs=5).size_kb == pytest.approx(small.stat().st_size / 1000)
+
+
+def test_a_layer_left_in_32_bits_is_an_error(tmp_path, monkeypatch):
+    from medkit.learning import compress
+
+    path = export_onnx(SmallClassifier(width=2), torch.rand(1, 1, 16, 16), tmp_path / "model.onnx")
+    monkeypatch.setattr(compress, "_quantize_file", lambda source, calibration, target: target.write_bytes(source.read_bytes()))
+    with pytest.raises(ModelError, match="export_failed"):
+        quantize(path, [torch.rand(1, 1, 16, 16)], tmp_path / "int8.onnx")
+    assert not (tmp_path / "int8.onnx").exists()
+
+
+def test_odd_model_files(tmp_path):
+    (tmp_path / "x.onnx").write_bytes(b"\x00" * 50)
+    for call in (lambda: open_model(tmp_path / "x.onnx"), lambda: quantize(tmp_path / "none.onnx", [], tmp_path / "y.onnx"),
+                 lambda: quantized_share(tmp_path / "x.onnx"), lambda: load_learner(tmp_path), lambda: load_learner(tmp_path / "x.onnx"),
+                 lambda: export_onnx(UNet(width=2), torch.rand(1, 1, 30, 30), tmp_path / "z.onnx")):
+        with pytest.raises(MedkitError):
+            call()
