@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -57,16 +57,16 @@ def _explain(error: MedkitError) -> None:
 
 # %% ../nbs/7_faces/79_cli.ipynb #15465c9f
 def _progress(unit: str) -> Progress:
-    "A bar with rate-free, honest parts: what, how many, time gone, time left."
+    "A bar on the error stream: what, how many, time gone."
     return Progress(
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
-        TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=False,
+        TimeElapsedColumn(), console=Console(stderr=True),
     )
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
-# %% ../nbs/7_faces/79_cli.ipynb #9aa4147d
+# %% ../nbs/7_faces/79_cli.ipynb #722744a1
 @_command
 def doctor(as_json: AsJson = False):
     """Is this machine ready? Each line is green, amber or red, with the remedy.
@@ -82,7 +82,7 @@ def doctor(as_json: AsJson = False):
         Console().print(_doctor_table(report))
     raise typer.Exit(1 if report.state == "fail" else 0)
 
-# %% ../nbs/7_faces/79_cli.ipynb #722744a1
+
 def _doctor_table(report) -> Table:
     "The report for the terminal: words and colour say the same."
     table = Table("", "what", "found, and what to do", title="Is this machine ready?", title_style="bold")
@@ -135,7 +135,7 @@ def _show_tour(result) -> None:
 def convert(
     source: Annotated[Path, typer.Argument(help="A DICOM file, or a folder searched with its subfolders.")],
     target: Annotated[Path, typer.Argument(help="Folder for the PNG files and manifest.jsonl; made if it is missing.")],
-    window: Annotated[str, typer.Option(help="Preset name (pancreas, lung, ...), header, minmax, or a number of the header.")] = "header",
+    window: Annotated[str, typer.Option(help="A preset such as pancreas, header, minmax, or a number.")] = "header",
     bits: Annotated[int, typer.Option(help="8 or 16 bits for grey pictures.")] = 8,
     names: Annotated[str, typer.Option(help="hash, or mirror to keep folders and file names.")] = "hash",
     workers: Annotated[int | None, typer.Option(help="Processes; one for now.")] = None,

@@ -27,7 +27,7 @@ _FILES = {
     "missing_extra": "an optional package is not installed",
 }
 
-# %% ../nbs/0_ground/00_errors.ipynb #213ef02e
+
 _DATASETS = {
     # public data sets
     "unknown_dataset": "no data set of that name is registered",
@@ -61,9 +61,8 @@ _IMAGES = {
     "frame_mismatch": "image and labels do not share one frame of reference",
 }
 
-# %% ../nbs/0_ground/00_errors.ipynb #370ca37b
+# %% ../nbs/0_ground/00_errors.ipynb #2833d7d7
 _SIGNALS = {
-    # signals
     "sampling_rate_missing": "the samples come without a sampling rate",
     "bad_sampling_rate": "the sampling rate is not a positive number or contradicts the time stamps",
     "bad_column": "no column of that name or number",
@@ -73,9 +72,8 @@ _SIGNALS = {
     "bad_unit": "the unit is unknown or does not fit",
 }
 
-# %% ../nbs/0_ground/00_errors.ipynb #2833d7d7
+
 _MODELS = {
-    # models and learning
     "bad_shape": "an array has the wrong shape or kind",
     "not_finite": "a value is not a finite number",
     "unknown_architecture": "no network of that name is registered",
@@ -85,11 +83,9 @@ _MODELS = {
     "patient_missing": "a case has no patient, so the split cannot be safe",
     "too_few_patients": "there are too few patients for the question",
     "one_class": "only one class is present, so the metric has no value",
-    # stages of a project
     "bad_record": "the record lacks a field or contradicts itself",
     "unknown_record": "no record of that name is stored",
     "bad_gate": "the gate names a metric that was not measured",
-    # teaching
     "unknown_exercise": "no exercise of that name is known",
     "notebook_failed": "a cell of the notebook stopped",
 }
@@ -128,7 +124,7 @@ class MedkitError(Exception):
         names = ("reason", "message", "found", "expected", "hint")
         return {name: str(getattr(self, name)) for name in names if getattr(self, name) is not None}
 
-# %% ../nbs/0_ground/00_errors.ipynb #6233de13
+# %% ../nbs/0_ground/00_errors.ipynb #b04669b8
 def _rebuild_error(kind: type, fields: dict) -> MedkitError:
     "The error that `fields` came from; an exception crosses process borders through this."
     return kind(fields.pop("reason"), fields.pop("message"), fields.pop("hint"), **fields)

@@ -107,19 +107,24 @@ def _private_kernel(sockets: Path) -> AsyncKernelManager:
 
 # %% ../nbs/7_faces/75_tour.ipynb #67229f37
 _STYLE = """
-:root{--paper:#fff;--ink:#1b1f24;--soft:#5a6472;--line:#d8dee6;--card:#f5f7fa;--accent:#0072B2;color-scheme:light dark}
-@media(prefers-color-scheme:dark){:root{--paper:#14171c;--ink:#e8ebf0;--soft:#a3adba;--line:#333b46;--card:#1d2229;--accent:#56B4E9}}
+:root{--paper:#fff;--ink:#1b1f24;--soft:#5a6472;--line:#d8dee6;--card:#f5f7fa;
+--accent:#0072B2;color-scheme:light dark}
+@media(prefers-color-scheme:dark){:root{--paper:#14171c;--ink:#e8ebf0;--soft:#a3adba;--line:#333b46;--card:#1d2229;
+--accent:#56B4E9}}
 *{box-sizing:border-box}body{margin:0;background:var(--paper);color:var(--ink);font:17px/1.6 system-ui,sans-serif}
 main{max-width:60rem;margin:0 auto;padding:1.5rem}h1{font-size:2.2rem;line-height:1.2;margin:.2em 0}
 h2{margin:2.4em 0 .4em;padding-top:.6em;border-top:1px solid var(--line)}a{color:var(--accent)}
-p,li{max-width:46rem}img{max-width:100%;height:auto}figure{margin:1em 0}figure img{background:#fff;border-radius:6px;padding:4px}
+p,li{max-width:46rem}img{max-width:100%;height:auto}figure{margin:1em 0}
+figure img{background:#fff;border-radius:6px;padding:4px}
 figcaption,.soft{color:var(--soft);font-size:.88rem}.wide{overflow-x:auto}
 table{border-collapse:collapse;margin:1em 0;font-size:.93rem}
-th,td{padding:.35em .7em;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}thead th{border-bottom:2px solid var(--soft)}
+th,td{padding:.35em .7em;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
+thead th{border-bottom:2px solid var(--soft)}
 .tag{border:1px solid var(--line);border-radius:1em;padding:0 .6em;font-size:.82rem;white-space:nowrap}
 .tag.real{border-color:#009E73}.tag.simulated{border-style:dashed}
 .anchor-link{display:none}details{margin:.4em 0}summary{color:var(--soft);cursor:pointer;font-size:.85rem}
-pre{background:var(--card);border-radius:6px;padding:.7em;overflow-x:auto;font-size:.82rem;line-height:1.45}code{font-size:.9em}
+pre{background:var(--card);border-radius:6px;padding:.7em;overflow-x:auto;font-size:.82rem;line-height:1.45}
+code{font-size:.9em}
 .notice{background:var(--card);border-left:4px solid #D55E00;padding:.5em 1em;margin:1.2em 0}
 @media print{details{display:none}h2{break-after:avoid}figure{break-inside:avoid}}
 """
@@ -210,7 +215,7 @@ def run_tour(
     on_cell: Callable[[int, int, str], None] = lambda done, cells, heading: None,  # progress
     source: Path | None = None,  # another notebook than medkit's tour
 ) -> TourResult:
-    "Execute the tour and write `tour.ipynb` and `report.html`; raises `DataError` (not_writable), `StageError` (notebook_failed)."
+    "Execute the tour, write `tour.ipynb` and `report.html`. Raises `DataError` (not_writable), `StageError` (notebook_failed)."
     start = time.perf_counter()
     folder = _writable_folder(Path(target))
     notebook = run_notebook(source or shipped("lessons/00_tour.ipynb"), folder, on_cell)

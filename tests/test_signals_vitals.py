@@ -5,6 +5,8 @@ The real records were looked at during development, so their figures are not hel
 """
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,18 @@ from medkit.signals import (
 
 SAMPLES = Path(__file__).resolve().parent.parent / "data" / "samples"
 QUICK = settings(max_examples=80, deadline=None, derandomize=True)
+
+
+@pytest.mark.parametrize("first", ["clean", "respiration", "beats", "vitals"])
+def test_functions_named_like_their_module_stay_functions(first):
+    code = (f"import medkit.signals.{first}, medkit.signals as s; from medkit.signals import clean, respiration;"
+            "assert callable(clean) and callable(respiration) and callable(s.clean) and callable(s.respiration)")
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_the_world_loads_no_torch_and_no_images():
+    code = "import sys, medkit.signals as s; s.measure_vitals; assert not {'torch', 'fastai', 'medkit.imaging'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def scored(snr_db, seeds, **options):

@@ -53,13 +53,16 @@ def show_picture(
     return ax
 
 # %% ../../nbs/1_imaging/11_show.ipynb #3ff6a464
-LABEL_COLOURS = tuple(OKABE_ITO[name] for name in ("orange", "sky", "green", "yellow", "blue", "red", "purple"))
+LABEL_COLOURS = (
+    *(OKABE_ITO[name] for name in ("orange", "sky", "green", "yellow", "blue", "red", "purple")),
+    "#882255", "#44AA99", "#332288", "#999933", "#AA4499",  # wine, teal, indigo, olive, magenta
+)
 
 
 def label_colour(
     label: int,  # 1 or more; 0 is background
 ) -> str:  # a colour as #rrggbb
-    "The colour of a label; the seven colours repeat from label 8 on."
+    "The colour of a label: seven of Okabe and Ito, then five of Paul Tol's *muted* scheme; they repeat from label 13 on."
     return LABEL_COLOURS[(int(label) - 1) % len(LABEL_COLOURS)]
 
 # %% ../../nbs/1_imaging/11_show.ipynb #1dd7fcd4

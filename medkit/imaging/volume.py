@@ -173,7 +173,7 @@ def show_volume(
     picture = to_uint8(apply_window(picture, _window(volume, window)))
     if mask is not None:
         check_same_frame(volume, mask)
-        picture = colour_labels(picture, _cut(mask.labels, mask.affine, plane, index)[0])
+        picture = colour_labels(picture, _named(mask, _cut(mask.labels, mask.affine, plane, index)[0]))
     return show_picture(picture, ax, spacing_mm=spacing, letters=letters, title=f"{plane}, slice {index}")
 
 # %% ../../nbs/1_imaging/13_volume.ipynb #4ee65565
@@ -242,9 +242,15 @@ def _volume_ml(mask: Mask, name: str | int) -> float:
     return float(np.isin(mask.labels, wanted).sum() * voxel_ml)
 
 # %% ../../nbs/1_imaging/13_volume.ipynb #02b85ae0
+def _named(mask: Mask, labels: np.ndarray) -> np.ndarray:
+    "Labels without `body`, the rest of the patient, which would cover the picture."
+    return np.where(np.isin(labels, [label for label, name in mask.names.items() if name == "body"]), 0, labels)
+
+
 def _show_mask(mask: Mask, ax, slice_index, volume: Volume | None, plane: str, window) -> plt.Axes:
     "Labels over the image, or over black, with a legend of those in the slice."
     labels, spacing, letters, index = _cut(mask.labels, mask.affine, plane, slice_index)
+    labels = _named(mask, labels)
     if volume is None:
         ax = show_picture(colour_labels(np.zeros(labels.shape, np.uint8), labels, 0.8), ax, spacing_mm=spacing,
                           letters=letters)

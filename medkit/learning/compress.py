@@ -6,6 +6,7 @@
 __all__ = ['open_model', 'run_model', 'export_onnx', 'quantized_share', 'quantize', 'agreement', 'Benchmark', 'benchmark']
 
 # %% ../../nbs/4_learning/47_compress.ipynb #b1cbb2dc
+import copy
 import io
 import logging
 import time
@@ -31,7 +32,10 @@ from ..files import atomic_write
 def open_model(path: Path | str) -> onnxruntime.InferenceSession:
     "A session on one thread for the ONNX file `path`. Reasons: `not_found`, `bad_model_file`."
     if not Path(path).is_file():
-        raise ModelError("not_found", "There is no such model file.", "export it first: export_onnx(...)", found=Path(path).name)
+        raise ModelError(
+            "not_found", "There is no such model file.", "export it first: export_onnx(...)",
+            found=Path(path).name,
+        )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     try:
@@ -40,27 +44,44 @@ def open_model(path: Path | str) -> onnxruntime.InferenceSession:
         raise ModelError("bad_model_file", "The file is not a network that ONNX Runtime can run.", "export it again",
                          found=str(error).splitlines()[0][:120]) from error
 
-
-def run_model(session: onnxruntime.InferenceSession, pictures: np.ndarray) -> np.ndarray:
-    "The scores of the network for `pictures`, float32. Reasons: `bad_shape`."
+# %% ../../nbs/4_learning/47_compress.ipynb #f38b65a9
+def run_model(
+    session: onnxruntime.InferenceSession,  # from open_model
+    pictures: np.ndarray,  # (batch, channel, row, column), as in training
+) -> np.ndarray:  # float32 scores
+    "The scores of the network for `pictures`. Reasons: `bad_shape`."
     try:
         return session.run(None, {session.get_inputs()[0].name: np.asarray(pictures, dtype=np.float32)})[0]
-    except Exception as error:
-        raise ModelError("bad_shape", "The network does not take these pictures.", "give the shape it was exported with",
-                         found=np.shape(pictures), expected=session.get_inputs()[0].shape) from error
+    except Exception as error:  # onnxruntime's own errors share no base class but Exception
+        raise ModelError(
+            "bad_shape", "The network does not take these pictures.", "give the shape it was exported with",
+            found=np.shape(pictures), expected=session.get_inputs()[0].shape,
+        ) from error
 
 # %% ../../nbs/4_learning/47_compress.ipynb #27271bf8
+def _plain(pictures) -> torch.Tensor:
+    "The pictures as a plain float tensor on the CPU, without fastai's types. Reasons: `bad_shape`."
+    try:
+        return torch.as_tensor(pictures).as_subclass(torch.Tensor).detach().cpu().float()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ModelError("bad_shape", "These are not pictures.", "give a tensor (batch, channel, row, column)",
+                         found=type(pictures).__name__) from error
+
+
 def _onnx_bytes(network: nn.Module, example: torch.Tensor, opset: int) -> bytes:
     "The network as ONNX, by torch's TorchScript exporter."
     buffer, was_training = io.BytesIO(), network.training
     axes = {"pictures": {0: "batch"}, "scores": {0: "batch"}}
     with warnings.catch_warnings():
-        # dynamo=True would need onnxscript and 10 times the time for the same graph; this is its deprecation notice
-        warnings.filterwarnings("ignore", message="You are using the legacy TorchScript-based ONNX export", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch.onnx")
+        # dynamo=True needs onnxscript (6 MB more) and 6.6 s instead of 0.3 s; these two notices say that this way is old
+        warnings.filterwarnings("ignore", ".*legacy TorchScript-based ONNX export.*", DeprecationWarning)
+        warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning, "torch.onnx")
         try:
             torch.onnx.export(network.eval(), (example,), buffer, input_names=["pictures"], output_names=["scores"],
                               dynamic_axes=axes, opset_version=opset, dynamo=False)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ModelError("export_failed", "The network cannot be written as ONNX.", "use plain torch operations",
+                             found=str(error).splitlines()[0][:120]) from error
         finally:
             network.train(was_training)
     return buffer.getvalue()
@@ -77,22 +98,17 @@ def export_onnx(
 
     Reasons: `export_failed`, `bad_shape`, `not_writable`.
     """
-    network, example = getattr(model, "model", model), torch.as_tensor(example).as_subclass(torch.Tensor).detach().cpu().float()
-    network = network.to("cpu")
+    network, example = copy.deepcopy(getattr(model, "model", model)).to("cpu"), _plain(example)
     with torch.inference_mode():
         expected = _evaluated(network, example).numpy()
-    try:
-        content = _onnx_bytes(network, example, opset)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise ModelError("export_failed", "The network cannot be written as ONNX.", "use plain torch operations in forward",
-                         found=str(error).splitlines()[0][:120]) from error
+    content = _onnx_bytes(network, example, opset)
     with atomic_write(Path(path)) as file:
         file.write(content)
     apart = float(np.abs(run_model(open_model(path), example.numpy()) - expected).max())
     if not apart <= 1e-3 * max(1.0, float(np.abs(expected).max())):
         Path(path).unlink()
-        raise ModelError("export_failed", "The ONNX file disagrees with the network.", "look for an operation that depends on the data",
-                         found=f"scores up to {apart:.2g} apart")
+        raise ModelError("export_failed", "The ONNX file disagrees with the network.",
+                         "look for an operation that depends on the data", found=f"scores up to {apart:.2g} apart")
     return Path(path)
 
 # %% ../../nbs/4_learning/47_compress.ipynb #746484a3
@@ -110,8 +126,7 @@ class _Calibration(CalibrationDataReader):
     "Batches, one after another, in the form ONNX Runtime asks for."
 
     def __init__(self, name: str, batches: Iterable):
-        arrays = (torch.as_tensor(batch).as_subclass(torch.Tensor).detach().cpu().numpy().astype(np.float32) for batch in batches)
-        self.feed = iter([{name: array} for array in arrays])
+        self.feed = iter([{name: _plain(batch).numpy()} for batch in batches])
 
     def get_next(self) -> dict | None:
         return next(self.feed, None)
@@ -120,7 +135,7 @@ class _Calibration(CalibrationDataReader):
 def _quantize_file(source: Path, calibration: _Calibration, target: Path) -> None:
     "Static eight-bit QDQ with unsigned activations and signed weights per channel, on a graph prepared for it."
     level = logging.getLogger().level
-    logging.getLogger().setLevel(logging.ERROR)  # ONNX Runtime advises on the root logger to prepare the graph, which was done
+    logging.getLogger().setLevel(logging.ERROR)  # its advice to prepare the graph has been followed
     try:
         with TemporaryDirectory() as folder:
             prepared = Path(folder) / "prepared.onnx"
@@ -138,8 +153,11 @@ def quantized_share(path: Path | str) -> float:
     """
     open_model(path)
     graph = onnx.load(path).graph
-    eight_bit = {tensor.name for tensor in graph.initializer if tensor.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)}
-    restored = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in eight_bit}
+    kinds = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+    eight_bit = {tensor.name for tensor in graph.initializer if tensor.data_type in kinds}
+    restored = {
+        node.output[0] for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in eight_bit
+    }
     heavy = [node for node in graph.node if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
     done = sum(node.input[1] in restored for node in heavy)
     return done / len(heavy) if heavy else 0.0
@@ -152,19 +170,25 @@ def quantize(
 ) -> Path:
     """An eight-bit version of `source`: unsigned activations, signed weights per channel, static scales (QDQ).
 
-    Reasons: `not_found`, `bad_model_file`, `empty` (no calibration), `bad_shape`, `export_failed` (a layer stayed in 32 bits).
+    Reasons: `not_found`, `bad_model_file`, `empty`, `bad_shape`, `export_failed` (a layer stayed in 32 bits).
     """
     session, batches = open_model(source), list(calibration)
     if not batches:
-        raise ModelError("empty", "Static quantisation needs pictures to measure ranges on.", "give some batches of the training set")
-    run_model(session, torch.as_tensor(batches[0]).as_subclass(torch.Tensor).detach().cpu().numpy())  # refuses a wrong shape
+        raise ModelError(
+            "empty", "Static quantisation needs pictures to measure ranges on.",
+            "give some batches of the training set",
+        )
+    run_model(session, _plain(batches[0]).numpy())  # refuses a wrong shape
     with TemporaryDirectory() as folder:
         draft = Path(folder) / "int8.onnx"
         _quantize_file(Path(source), _Calibration(session.get_inputs()[0].name, batches), draft)
         share = quantized_share(draft)
         if share < 1:
-            raise ModelError("export_failed", "A part of the network stayed in 32 bits.", "use Conv, Linear, BatchNorm and ReLU",
-                             found=f"{share:.0%} of the layers in eight bits", expected="100%")
+            raise ModelError(
+                "export_failed", "A part of the network stayed in 32 bits.",
+                "use Conv, Linear, BatchNorm and ReLU", found=f"{share:.0%} of the layers in eight bits",
+                expected="100%",
+            )
         with atomic_write(Path(target)) as file:
             file.write(draft.read_bytes())
     return Path(target)
@@ -175,14 +199,14 @@ def agreement(
     second: Path | str | nn.Module,  # ONNX file or network
     pictures: torch.Tensor,  # (batch, channel, row, column)
 ) -> float:  # share of equal answers, 0 to 1
-    "How often two versions of a network give the same class, over slices or over pixels. Reasons: those of `export_onnx`."
+    "How often two versions of a network give the same class, over slices or pixels. Reasons: `bad_shape`, `not_found`."
     answers = [_scores(model, pictures).argmax(1) for model in (first, second)]
     return float((answers[0] == answers[1]).mean())
 
 
 def _scores(model: Path | str | nn.Module, pictures: torch.Tensor) -> np.ndarray:
     "The scores of a file or a network."
-    pictures = torch.as_tensor(pictures).as_subclass(torch.Tensor).detach().cpu().float()
+    pictures = _plain(pictures)
     if isinstance(model, str | Path):
         return run_model(open_model(model), pictures.numpy())
     with torch.inference_mode():
@@ -214,7 +238,7 @@ def benchmark(
     "Time `model` on `example`, on one thread, after five warm-up runs. Reasons: `bad_option`, those of `export_onnx`."
     if not isinstance(runs, int) or runs < 5:
         raise ModelError("bad_option", "Percentiles need five runs at least.", "raise runs", found=runs)
-    example = torch.as_tensor(example).as_subclass(torch.Tensor).detach().cpu().float()
+    example = _plain(example)
     call, size, own_name = _prepare(model, example)
     times_ms = []
     threads = torch.get_num_threads()

@@ -53,7 +53,10 @@ class SliceDataset:
 def _mask_targets(volume: Volume, mask: Mask, classes: Mapping[str, Sequence[str]]) -> np.ndarray:
     "The labels of `mask` renumbered: 0 background, then the classes in their order."
     if not isinstance(mask, Mask):
-        raise ModelError("bad_shape", "The target of a segmentation is a mask.", "give (volume, mask) pairs", found=type(mask).__name__)
+        raise ModelError(
+            "bad_shape", "The target of a segmentation is a mask.", "give (volume, mask) pairs",
+            found=type(mask).__name__,
+        )
     check_same_frame(volume, mask)
     number_of = {name: label for label, name in mask.names.items()}
     table = np.zeros(256, dtype=np.uint8)
@@ -83,7 +86,8 @@ def _check_cases(cases: Sequence) -> None:
     "Raise `ModelError` unless `cases` are pairs that open with a volume of one common slice shape."
     if not len(cases):
         raise ModelError("empty", "There are no cases to learn from.", "give (volume, target) pairs")
-    wrong = [case for case in cases if not (isinstance(case, tuple | list) and len(case) == 2 and isinstance(case[0], Volume))]
+    pair = lambda case: isinstance(case, tuple | list) and len(case) == 2 and isinstance(case[0], Volume)  # noqa: E731
+    wrong = [case for case in cases if not pair(case)]
     shapes = set() if wrong else {volume.shape[1:] for volume, _ in cases}
     if wrong or len(shapes) > 1:
         raise ModelError("bad_shape", "The cases are not pairs of a volume and a target with slices of one size.",
@@ -106,7 +110,10 @@ def read_cases(
     segmentation = isinstance(classes, Mapping)
     make, names = (_mask_targets, ("background", *classes)) if segmentation else (_class_targets, tuple(classes))
     if not all(np.isfinite(volume.voxels).all() for volume, _ in cases):
-        raise ModelError("not_finite", "A volume holds a value that is not a number.", "say what those voxels are, such as air")
+        raise ModelError(
+            "not_finite", "A volume holds a value that is not a number.",
+            "say what those voxels are, such as air",
+        )
     pictures = np.concatenate([apply_window(volume.voxels, window) for volume, _ in cases])
     targets = np.concatenate([make(volume, target, classes) for volume, target in cases])
     patients = tuple(volume.patient_key for volume, _ in cases for _ in volume.voxels)
@@ -114,7 +121,7 @@ def read_cases(
 
 # %% ../../nbs/4_learning/42_loaders.ipynb #50e4b0b5
 class SliceLoader(TfmdDL):
-    "A fastai loader over a `SliceDataset`; `show_batch` and `show_results` draw grey slices with outlines or class names."
+    "A fastai loader over a `SliceDataset` that draws grey slices with outlines or class names."
 
     def __init__(self, *args, seed: int = 0, **options):  # the same seed gives the same order of slices
         super().__init__(*args, **options)
@@ -141,7 +148,8 @@ class SliceLoader(TfmdDL):
         "Draw slices of batch `b` with target and prediction `out` side by side."
         if not show:
             return super().show_results(b, out, max_n=max_n, show=False)
-        return _show_slices(self.dataset.classes, b[0], [b[1], out[0] if isinstance(out, tuple | list) else out], max_n, ctxs, **options)
+        answer = out[0] if isinstance(out, tuple | list) else out
+        return _show_slices(self.dataset.classes, b[0], [b[1], answer], max_n, ctxs, **options)
 
 # %% ../../nbs/4_learning/42_loaders.ipynb #66e4c7ce
 def _show_slices(classes, pictures, layers, max_n, ctxs, figsize=None, **_) -> list[plt.Axes]:
@@ -157,20 +165,24 @@ def _show_slices(classes, pictures, layers, max_n, ctxs, figsize=None, **_) -> l
         else:
             title = "\n".join(f"{word}: {classes[int(layer[index])]}" for layer, word in zip(layers, words))
             panels.append((grey[index], title))
-    axes = list(ctxs) if ctxs is not None else _grid(len(panels), figsize)
+    axes = list(ctxs) if ctxs is not None else _grid(len(panels), 1.25 if layers[0].ndim == 3 else 1.65, figsize)
     return [show_picture(picture, ax, title=title) for (picture, title), ax in zip(panels, axes)]
 
 
-def _grid(count: int, figsize=None) -> list[plt.Axes]:
+def _grid(count: int, width: float, figsize=None) -> list[plt.Axes]:
     "Axes in rows of up to six."
     columns = min(count, 6 if count % 2 == 0 else 3)
     rows = -(-count // columns)
-    _, axes = plt.subplots(rows, columns, squeeze=False, figsize=figsize or (1.25 * columns, 1.45 * rows), layout="constrained")
+    size = figsize or (width * columns, 1.45 * rows)
+    _, axes = plt.subplots(rows, columns, squeeze=False, figsize=size, layout="constrained")
     for ax in axes.flat:
         ax.set_axis_off()
     return list(axes.flat)
 
 # %% ../../nbs/4_learning/42_loaders.ipynb #a02f1cbd
+_PARTS = ("train", "valid", "test")
+
+
 class SliceLoaders(DataLoaders):
     "fastai `DataLoaders` with a third loader, `test`."
 
@@ -178,11 +190,14 @@ class SliceLoaders(DataLoaders):
     def test(self) -> SliceLoader:
         "The loader of the patients to judge by. Reasons: `empty` if the split keeps none."
         if len(self.loaders) < 3:
-            raise ModelError("empty", "The split keeps no patients for the test.", "split with a share: patient_split(..., test=0.2)")
+            raise ModelError(
+                "empty", "The split keeps no patients for the test.",
+                "split with a share: patient_split(..., test=0.2)",
+            )
         return self.loaders[2]
 
     def __repr__(self):
-        return "\n".join(f"{part}: {loader.dataset!r}" for part, loader in zip(("train", "valid", "test"), self.loaders))
+        return "\n".join(f"{part}: {loader.dataset!r}" for part, loader in zip(_PARTS, self.loaders))
 
 # %% ../../nbs/4_learning/42_loaders.ipynb #72a2706e
 def slice_loaders(
@@ -204,26 +219,31 @@ def slice_loaders(
     if not isinstance(batch_size, int) or batch_size < 2:
         raise ModelError("bad_option", "A batch needs two slices at least.", "correct batch_size", found=batch_size)
     loaders = []
-    for part in ("train", "valid", "test"):
+    for part in _PARTS:
         chosen = [cases[position] for position in getattr(split, part)]
         if chosen:
             dataset = read_cases(chosen, window=window, classes=classes)
             training = part == "train"
             drop_last = training and len(dataset) > batch_size
-            options = {"bs": batch_size, "shuffle": training, "drop_last": drop_last, "num_workers": 0, "device": device}
-            loaders.append(SliceLoader(dataset, seed=seed, **options))
+            options = {"shuffle": training, "drop_last": drop_last, "num_workers": 0, "device": device}
+            loaders.append(SliceLoader(dataset, bs=batch_size, seed=seed, **options))
     return SliceLoaders(*loaders, device=device)
 
 # %% ../../nbs/4_learning/42_loaders.ipynb #f4fdbd94
 def _check_split(cases: Sequence, split: Split) -> None:
     "Raise `ModelError` unless `split` is a split of `cases` with patients to learn from and to choose by."
     if not isinstance(split, Split):
-        raise ModelError("bad_option", "The loaders need a split by patient.", "make one: patient_split(patients, seed=...)",
-                         found=type(split).__name__)
+        raise ModelError(
+            "bad_option", "The loaders need a split by patient.", "make one: patient_split(patients, seed=...)",
+            found=type(split).__name__,
+        )
     patients = tuple(str(volume.patient_key) for volume, _ in cases)
     if patients != split.patients:
         raise ModelError("bad_record", "The split was made for other cases.", "split these cases, in this order",
                          found=f"{len(split.patients)} cases in the split, {len(patients)} given")
-    check_leakage({part: [patients[position] for position in getattr(split, part)] for part in ("train", "valid", "test")})
+    check_leakage({part: [patients[position] for position in getattr(split, part)] for part in _PARTS})
     if not len(split.train) or not len(split.valid):
-        raise ModelError("too_few_patients", "Training needs patients in train and in valid.", "split with valid above 0", found=split)
+        raise ModelError(
+            "too_few_patients", "Training needs patients in train and in valid.", "split with valid above 0",
+            found=split,
+        )

@@ -21,8 +21,12 @@ def _counts(predicted: np.ndarray, truth: np.ndarray) -> tuple[int, int, int]:
     "Voxels in both, in the prediction and in the truth."
     predicted, truth = np.asarray(predicted), np.asarray(truth)
     if predicted.shape != truth.shape or predicted.dtype != bool or truth.dtype != bool:
-        raise ModelError("bad_shape", "Overlap compares two yes-or-no arrays of one shape.", "compare labels first: labels == 1",
-                         found=f"{predicted.dtype} {predicted.shape} and {truth.dtype} {truth.shape}", expected="bool, one shape")
+        raise ModelError(
+            "bad_shape", "Overlap compares two yes-or-no arrays of one shape.",
+            "compare labels first: labels == 1",
+            found=f"{predicted.dtype} {predicted.shape} and {truth.dtype} {truth.shape}",
+            expected="bool, one shape",
+        )
     return int((predicted & truth).sum()), int(predicted.sum()), int(truth.sum())
 
 
@@ -54,10 +58,14 @@ def auroc(
     """
     positive, scores = np.asarray(positive), np.asarray(scores, dtype=float)
     if positive.shape != scores.shape or positive.ndim != 1 or not np.isin(positive, (0, 1)).all():
-        raise ModelError("bad_shape", "AUROC needs a yes or no and a score for each patient.", "give two arrays of one length",
-                         found=f"{positive.shape} and {scores.shape}")
+        raise ModelError(
+            "bad_shape", "AUROC needs a yes or no and a score for each patient.",
+            "give two arrays of one length", found=f"{positive.shape} and {scores.shape}",
+        )
     if np.isnan(scores).any():
-        raise ModelError("not_finite", "A score is not a number.", "find out what the network returned for that patient")
+        raise ModelError(
+            "not_finite", "A score is not a number.", "find out what the network returned for that patient",
+        )
     count, others = int(positive.sum()), int(len(positive) - positive.sum())
     if not count or not others:
         raise ModelError("one_class", "Ranking needs patients of both classes.", "add patients of the missing class",
@@ -83,7 +91,7 @@ class DiceMetric(EpochMetric):
         self.add(learn.pred.argmax(1), learn.y)
 
     def add(self, predicted: torch.Tensor, truth: torch.Tensor) -> None:  # class numbers of one shape
-        found, real = (torch.as_tensor(labels).as_subclass(torch.Tensor) == self.number for labels in (predicted, truth))
+        found, real = (torch.as_tensor(labels) == self.number for labels in (predicted, truth))
         self.common += int((found & real).sum())
         self.total += int(found.sum()) + int(real.sum())
 
@@ -96,13 +104,13 @@ class DiceMetric(EpochMetric):
 class ThresholdGuess:
     "One band of grey a class; a pixel gets the first class whose band holds it, else background."
 
-    bands: tuple[tuple[float, float], ...]  # lowest grey and the grey above the highest, in [0, 1], for classes 1, 2, ...
+    bands: tuple[tuple[float, float], ...]  # lowest grey, and the grey above the highest, of each class
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:  # grey in [0, 1], any shape -> class numbers, uint8
         inside = [(pictures >= low) & (pictures < high) for low, high in self.bands]
         return np.select(inside, range(1, len(self.bands) + 1), default=0).astype(np.uint8)
 
-
+# %% ../../nbs/4_learning/44_metrics.ipynb #26ea4f0a
 def _best_band(grey: np.ndarray, wanted: np.ndarray, levels: int = 64) -> tuple[float, float]:
     "The band of grey with the highest Dice, among all pairs of `levels` edges."
     edges = np.linspace(0, 1, levels + 1)

@@ -28,14 +28,15 @@ def bootstrap_by_patient(
 ) -> tuple[float, float]:  # lower and upper end
     """The percentile interval of `statistic` over patients, after Efron and Tibshirani 1993.
 
-    Draws without a value (one class only) are drawn again. Reasons: `too_few_patients`, `not_finite`, `one_class`, `bad_option`.
+    Draws without a value are drawn again. Reasons: `too_few_patients`, `not_finite`, `one_class`, `bad_option`.
     """
     values = _checked_values(values_by_patient, rounds, level)
     draw = np.random.default_rng(seed)
     scores = np.empty(0)
     for _ in range(10):  # more than enough for any mix of classes that has a score at all
         picks = draw.integers(0, len(values), (rounds, len(values)))
-        fresh = values[picks].mean(1) if statistic is np.mean and values.ndim == 1 else [statistic(values[p]) for p in picks]
+        quick = statistic is np.mean and values.ndim == 1
+        fresh = values[picks].mean(1) if quick else [statistic(values[rows]) for rows in picks]
         scores = np.concatenate([scores, np.asarray(fresh, dtype=float)])
         scores = scores[np.isfinite(scores)][:rounds]
         if len(scores) == rounds:
@@ -55,10 +56,15 @@ def _checked_values(values_by_patient, rounds: int, level: float) -> np.ndarray:
             found=f"shape {values.shape}", expected="(patient,) or (patient, value)",
         )
     if not np.isfinite(values).all():
-        raise ModelError("not_finite", "A patient has no value.", "leave that patient out and say so", found="NaN or infinity")
+        raise ModelError(
+            "not_finite", "A patient has no value.", "leave that patient out and say so",
+            found="NaN or infinity",
+        )
     if rounds < 100 or not 0 < level < 1:
-        raise ModelError("bad_option", "The bootstrap needs 100 rounds and a level between 0 and 1.", "correct the options",
-                         found=f"rounds={rounds}, level={level}")
+        raise ModelError(
+            "bad_option", "The bootstrap needs 100 rounds and a level between 0 and 1.", "correct the options",
+            found=f"rounds={rounds}, level={level}",
+        )
     return values
 
 # %% ../../nbs/4_learning/40_report.ipynb #e14515b1
@@ -66,9 +72,11 @@ def exact_bound(
     patients: int,  # number of patients, all of whom were right
     level: float = 0.95,  # as for the two-sided interval
 ) -> float:  # lower end of the interval around 1
-    "The lower end of the Clopper-Pearson interval when all of `patients` were right: ((1 - level) / 2) ** (1 / patients)."
+    "Lower end of the Clopper-Pearson interval if all were right, ((1 - level) / 2) ** (1 / patients)."
     if patients < 1:
-        raise ModelError("too_few_patients", "A bound needs at least one patient.", "score more patients", found=patients)
+        raise ModelError(
+            "too_few_patients", "A bound needs at least one patient.", "score more patients", found=patients,
+        )
     return float(((1 - level) / 2) ** (1 / patients))
 
 # %% ../../nbs/4_learning/40_report.ipynb #97fd4f5c
@@ -87,7 +95,8 @@ class Metric:
 
     def __post_init__(self):
         numbers = (self.value, self.low, self.high, self.naive)
-        if not all(isinstance(n, int | float | np.floating) and isfinite(n) for n in numbers) or not self.low <= self.high:
+        finite = all(isinstance(number, int | float | np.floating) and isfinite(number) for number in numbers)
+        if not finite or not self.low <= self.high:
             raise ModelError(
                 "bad_record", f"The metric {self.name!r} is not a number with an interval.", "score it again",
                 found=f"{self.value} in [{self.low}, {self.high}], naive {self.naive}",
@@ -130,8 +139,8 @@ def _score_page(scores) -> str:
     "The table as HTML; every word is escaped."
     cell = "<td style='text-align:left'>{}</td>".format
     rows = [("metric", "value", "95 % interval", "naive guess", "better than naive"), *(
-        (m.name, f"{m.value:.3f}", f"{m.low:.3f} to {m.high:.3f}", f"{m.naive:.3f} ({m.naive_name})", "yes" if m.beats_naive else "no")
-        for m in scores.metrics
+        (m.name, f"{m.value:.3f}", f"{m.low:.3f} to {m.high:.3f}", f"{m.naive:.3f} ({m.naive_name})",
+         "yes" if m.beats_naive else "no") for m in scores.metrics
     )]
     table = "".join(f"<tr>{''.join(cell(html.escape(word)) for word in row)}</tr>" for row in rows)
     notes = "<br>".join(html.escape(n) for n in (f"n = {scores.patients} patients", *scores.notes, _NOT_CLINICAL))
@@ -142,9 +151,11 @@ def _draw_scores(scores, ax: plt.Axes) -> plt.Axes:
     "A dot and its interval a metric, and a cross for the naive guess."
     for row, m in enumerate(scores.metrics):
         ax.plot([m.low, m.high], [row, row], color=OKABE_ITO["blue"], linewidth=3)
-        ax.plot(m.value, row, "o", color=OKABE_ITO["blue"], markersize=8, label="score, 95 % interval" if row == 0 else None)
-        ax.plot(m.naive, row, "x", color=OKABE_ITO["red"], markersize=9, mew=2.5, label="naive guess" if row == 0 else None)
-    ax.set(yticks=range(len(scores.metrics)), yticklabels=[m.name for m in scores.metrics], ylim=(len(scores.metrics) - 0.5, -0.5),
+        words = (None, None) if row else ("score, 95 % interval", "naive guess")
+        ax.plot(m.value, row, "o", color=OKABE_ITO["blue"], markersize=8, label=words[0])
+        ax.plot(m.naive, row, "x", color=OKABE_ITO["red"], markersize=9, mew=2.5, label=words[1])
+    names = [m.name for m in scores.metrics]
+    ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5),
            xlabel=f"score (n = {scores.patients} patients, {_NOT_CLINICAL})")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
     return ax

@@ -53,11 +53,30 @@ def _card(network: nn.Module, dataset: SliceDataset, weights: bytes, notes: Mapp
     }
     return {**card, "seal": _seal(card)}
 
+# %% ../../nbs/4_learning/46_saving.ipynb #037bd6fc
+def _make_folder(folder: Path) -> None:
+    "Make `folder`, or raise `ModelError`."
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(
+            "not_writable", f"The folder {folder.name!r} cannot be made.", "choose another place", found=error,
+        ) from error
+
+
+def _card_bytes(network: nn.Module, dataset: SliceDataset, weights: bytes, notes: Mapping) -> bytes:
+    "model.json as bytes, or `ModelError` if the notes cannot stand in it."
+    try:
+        return json.dumps(_card(network, dataset, weights, notes), indent=1, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise ModelError("bad_option", "The notes are not plain text and numbers.", "give what JSON can hold",
+                         found=error) from error
+
 # %% ../../nbs/4_learning/46_saving.ipynb #a0d6f4fc
 def save_learner(
     learn: Learner,  # trained, made by segmentation_learner or classification_learner
     folder: Path | str,  # made if it does not exist; an older model in it is replaced
-    notes: Mapping[str, object] | None = None,  # what a reader should know, ready for JSON: scores, "pre-trained on ..."
+    notes: Mapping[str, object] | None = None,  # what a reader should know, ready for JSON
 ) -> Path:  # the folder
     """Write the network of `learn` as safetensors and JSON with checksums.
 
@@ -65,31 +84,27 @@ def save_learner(
     """
     folder, network = Path(folder), learn.model
     if not isinstance(getattr(network, "settings", None), dict):
-        raise ModelError("unknown_architecture", "The network does not say how to build it again.",
-                         "give its class an attribute `settings` with the arguments of its constructor", found=type(network).__name__)
+        raise ModelError(
+            "unknown_architecture", "The network does not say how to build it again.",
+            "give its class an attribute `settings` with the arguments of its constructor",
+            found=type(network).__name__,
+        )
     weights = save({name: values.detach().cpu().contiguous() for name, values in network.state_dict().items()})
-    try:
-        text = json.dumps(_card(network, learn.dls.train.dataset, weights, notes or {}), indent=1, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ModelError("bad_option", "The notes are not plain text and numbers.", "give what JSON can hold", found=error) from error
+    card = _card_bytes(network, learn.dls.train.dataset, weights, notes or {})
     _make_folder(folder)
-    for name, content in ((_WEIGHTS, weights), (_CARD, text.encode())):
+    for name, content in ((_WEIGHTS, weights), (_CARD, card)):
         with atomic_write(folder / name) as file:
             file.write(content)
     return folder
 
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ModelError("not_writable", f"The folder {folder.name!r} cannot be made.", "choose another place", found=error) from error
-
 # %% ../../nbs/4_learning/46_saving.ipynb #7dc83b08
 def _broken(found, error=None) -> ModelError:
     "The one answer to a model that cannot be trusted."
-    return ModelError("bad_model_file", "The saved model is incomplete or was changed.", "save it again, or get it again from its source",
-                      found=found if error is None else f"{found}: {type(error).__name__}")
+    return ModelError(
+        "bad_model_file", "The saved model is incomplete or was changed.",
+        "save it again, or get it again from its source",
+        found=found if error is None else f"{found}: {type(error).__name__}",
+    )
 
 
 def _read_card(folder: Path) -> dict:
@@ -114,8 +129,11 @@ def _read_card(folder: Path) -> dict:
 def _read_network(folder: Path, card: dict, networks: Mapping[str, type]) -> nn.Module:
     "The network that the card names, with the weights that the card vouches for."
     if card["architecture"] not in networks:
-        raise ModelError("unknown_architecture", "The model names a network that is not known here.",
-                         f"pass its class: load_learner(folder, networks=...); known: {', '.join(networks)}", found=repr(card["architecture"]))
+        raise ModelError(
+            "unknown_architecture", "The model names a network that is not known here.",
+            f"pass its class: load_learner(folder, networks=...); known: {', '.join(networks)}",
+            found=repr(card["architecture"]),
+        )
     try:
         content = (folder / _WEIGHTS).read_bytes()
         if hashlib.sha256(content).hexdigest() != card["sha256"]:
@@ -131,7 +149,8 @@ def _empty_loaders(card: dict) -> SliceLoaders:
     "Loaders of the right task, classes and window, without a slice."
     shape = (0, 8, 8) if card["task"] == "segmentation" else (0,)
     dataset = SliceDataset(
-        torch.zeros(0, 1, 8, 8), torch.zeros(shape, dtype=torch.uint8), (), tuple(card["classes"]), Window(**card["window"])
+        torch.zeros(0, 1, 8, 8), torch.zeros(shape, dtype=torch.uint8), (), tuple(card["classes"]),
+        Window(**card["window"]),
     )
     return SliceLoaders(*(SliceLoader(dataset, bs=16, num_workers=0) for _ in range(2)))
 
@@ -143,7 +162,7 @@ def load_learner(
 ) -> Learner:
     """A learner with the saved network, in evaluation mode; nothing is unpickled.
 
-    Reasons: `not_found`, `bad_model_file`, `unknown_architecture`, `bad_option` (loaders of another task, classes or window).
+    Reasons: `not_found`, `bad_model_file`, `unknown_architecture`, `bad_option` (loaders that do not fit).
     """
     folder = Path(folder)
     card = _read_card(folder)
@@ -151,7 +170,10 @@ def load_learner(
     dls = dls or _empty_loaders(card)
     given = dls.train.dataset
     if (list(given.classes), given.window.as_dict(), given.task) != (card["classes"], card["window"], card["task"]):
-        raise ModelError("bad_option", "The loaders do not fit the model.", "use the window and the classes it was trained with",
-                         found=f"{given.window}, {given.classes}", expected=f"{card['window']}, {card['classes']}")
+        raise ModelError(
+            "bad_option", "The loaders do not fit the model.",
+            "use the window and the classes it was trained with", found=f"{given.window}, {given.classes}",
+            expected=f"{card['window']}, {card['classes']}",
+        )
     make = segmentation_learner if card["task"] == "segmentation" else classification_learner
     return make(dls, network)

@@ -20,8 +20,11 @@ def _patient_names(patients: Sequence) -> list[str]:
     names = ["" if patient is None or patient != patient else str(patient).strip() for patient in patients]
     nameless = [index for index, name in enumerate(names) if not name]
     if nameless:
-        raise ModelError("patient_missing", f"{len(nameless)} of {len(names)} cases name no patient.",
-                         "give every case a patient key; without it no split is safe", found=f"first at position {nameless[0]}")
+        raise ModelError(
+            "patient_missing", f"{len(nameless)} of {len(names)} cases name no patient.",
+            "give every case a patient key; without it no split is safe",
+            found=f"first at position {nameless[0]}",
+        )
     return names
 
 # %% ../../nbs/4_learning/41_split.ipynb #1695e7e1
@@ -39,8 +42,10 @@ def check_leakage(
     shared = sorted(patient for patient, where in seen.items() if len(where) > 1)
     if shared:
         raise ModelError(
-            "patient_overlap", f"{len(shared)} patients are in more than one part.", "split by patient: patient_split(...)",
-            found=", ".join(f"{patient} in {' and '.join(seen[patient])}" for patient in shared[:3]), expected="no patient twice",
+            "patient_overlap", f"{len(shared)} patients are in more than one part.",
+            "split by patient: patient_split(...)",
+            found=", ".join(f"{patient} in {' and '.join(seen[patient])}" for patient in shared[:3]),
+            expected="no patient twice",
         )
 
 # %% ../../nbs/4_learning/41_split.ipynb #8fcbed30
@@ -58,8 +63,10 @@ class Split:
         for part in ("train", "valid", "test"):
             positions = np.asarray(getattr(self, part), dtype=int)
             if positions.ndim != 1 or not np.isin(positions, np.arange(len(self.patients))).all():
-                raise ModelError("bad_shape", f"The part {part!r} does not hold positions in the list of cases.",
-                                 "give positions from 0", found=positions[:5], expected=f"0 to {len(self.patients) - 1}")
+                raise ModelError(
+                    "bad_shape", f"The part {part!r} does not hold positions in the list of cases.",
+                    "give positions from 0", found=positions[:5], expected=f"0 to {len(self.patients) - 1}",
+                )
             object.__setattr__(self, part, positions)
         check_leakage({part: self.patients_of(part) for part in ("train", "valid", "test")})
 
@@ -81,7 +88,10 @@ def _groups(names: list[str], labels: Sequence | None) -> dict[Hashable, list[st
     of_patient = {}
     for name, label in zip(names, labels):
         if of_patient.setdefault(name, label) != label:
-            raise ModelError("bad_record", f"Patient {name!r} has two labels.", "give one label a patient, such as the worst")
+            raise ModelError(
+                "bad_record", f"Patient {name!r} has two labels.",
+                "give one label a patient, such as the worst",
+            )
     groups = {}
     for name, label in of_patient.items():
         groups.setdefault(label, []).append(name)
@@ -98,8 +108,9 @@ def _deal(names: list[str], shares: dict[str, float], seed: int) -> dict[str, st
         start += count
     if start >= len(names):
         raise ModelError(
-            "too_few_patients", "No patient would be left to learn from.", "add patients, ask for smaller shares, or leave out labels",
-            found=f"{len(names)} patients", expected=f"at least {start + 1}",
+            "too_few_patients", "No patient would be left to learn from.",
+            "add patients, ask for smaller shares, or leave out labels", found=f"{len(names)} patients",
+            expected=f"at least {start + 1}",
         )
     return part_of
 
@@ -117,12 +128,16 @@ def patient_split(
     Reasons: `patient_missing`, `too_few_patients`, `bad_option`, `bad_shape`, `bad_record` (a patient with two labels).
     """
     if not (0 <= valid < 1 and 0 <= test < 1 and valid + test < 1):
-        raise ModelError("bad_option", "The shares must be at least 0 and add up to less than 1.", "correct valid and test",
-                         found=f"valid={valid}, test={test}")
+        raise ModelError(
+            "bad_option", "The shares must be at least 0 and add up to less than 1.", "correct valid and test",
+            found=f"valid={valid}, test={test}",
+        )
     names, part_of = _patient_names(patients), {}
     for group in _groups(names, labels).values():
         part_of |= _deal(group, {"test": test, "valid": valid}, seed)
     if not part_of:
-        raise ModelError("too_few_patients", "There are no patients to split.", "give the patient of each case", found=0)
+        raise ModelError(
+            "too_few_patients", "There are no patients to split.", "give the patient of each case", found=0,
+        )
     parts = np.array([part_of[name] for name in names])
     return Split(tuple(names), *(np.flatnonzero(parts == part) for part in ("train", "valid", "test")))

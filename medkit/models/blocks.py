@@ -47,7 +47,8 @@ def check_pictures(
     expected = f"(batch, {in_channels}, row, column), float"
     if not isinstance(pictures, torch.Tensor) or pictures.ndim != 4 or pictures.shape[1] != in_channels:
         raise ModelError(
-            "bad_shape", "The pictures do not fit this network.", "stack them to four dimensions, with the channel second",
+            "bad_shape", "The pictures do not fit this network.",
+            "stack them to four dimensions, with the channel second",
             found=tuple(getattr(pictures, "shape", ())) or type(pictures).__name__, expected=expected,
         )
     if not pictures.is_floating_point():

@@ -14,7 +14,7 @@ from .blocks import check_pictures, conv_block
 
 # %% ../../nbs/3_models/31_classifier.ipynb #16b4072f
 class SmallClassifier(nn.Module):
-    """Class scores of single slices: blocks that halve the picture, then mean and maximum over space, then one linear layer.
+    """Class scores of single slices: blocks that halve the picture, its mean and maximum, then one linear layer.
 
     Reasons: `bad_shape` for pictures whose sides do not divide by 2 ** depth; `bad_option` for impossible settings.
     """
@@ -37,7 +37,7 @@ class SmallClassifier(nn.Module):
         self.blocks = nn.Sequential(*(conv_block(a, b, stride=2) for a, b in zip(channels, channels[1:])))
         self.head = nn.Linear(2 * channels[-1], classes)
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:  # (batch, channel, row, column) -> (batch, class) scores
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:  # (batch, class) scores
         check_pictures(pictures, self.settings["in_channels"], 2 ** self.settings["depth"])
         seen = self.blocks(pictures)  # (batch, width * 2 ** (depth - 1), row / 2 ** depth, column / 2 ** depth)
         return self.head(torch.cat([seen.mean((2, 3)), seen.amax((2, 3))], dim=1))

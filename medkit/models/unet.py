@@ -34,7 +34,7 @@ class UNet(nn.Module):
         self.shrink, self.enlarge = nn.MaxPool2d(2), nn.Upsample(scale_factor=2, mode="nearest")
         self.head = nn.Conv2d(width, classes, 1)
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:  # (batch, channel, row, column) -> (batch, class, row, column)
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:  # (batch, class, row, column) scores
         check_pictures(pictures, self.settings["in_channels"], 2 ** self.settings["depth"])
         bridges = [self.down[0](pictures)]  # level n: (batch, width * 2 ** n, row / 2 ** n, column / 2 ** n)
         for block in self.down[1:]:

@@ -1,5 +1,8 @@
 """Signals: read, simulate, clean and measure ballistocardiograms, and say what cannot be measured."""
 
+import sys
+from types import ModuleType
+
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
@@ -17,3 +20,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
                      "match_beats", "reference_rate", "score_heart_rate"],
     },
 )
+
+
+class _Package(ModuleType):
+    "A package in which `clean` and `respiration` stay the functions, whichever of function and module is imported first."
+
+    def __setattr__(self, name, value):
+        twin = name in ("clean", "respiration") and isinstance(value, ModuleType)
+        super().__setattr__(name, getattr(value, name) if twin else value)
+
+
+sys.modules[__name__].__class__ = _Package

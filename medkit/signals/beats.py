@@ -81,7 +81,7 @@ def _match(signal: np.ndarray, template: np.ndarray, usable: np.ndarray, rate_hz
     padded = np.concatenate([np.zeros(before), signal, np.zeros(length)])
     size = fft.next_fast_len(len(padded), real=True)
     product = fft.irfft(fft.rfft(padded, size) * np.conj(fft.rfft(template, size)), size)[: len(signal)]
-    energy = uniform_filter1d(signal**2, length) * length
+    energy = np.maximum(uniform_filter1d(signal**2, length), 0) * length
     return product / np.sqrt(energy + 0.3 * (np.median(energy[usable]) if usable.any() else 1) + 1e-9)
 
 # %% ../../nbs/2_signals/25_beats.ipynb #927fe3f0
@@ -195,9 +195,9 @@ def _show(self, start_s: float = 0.0, stop_s: float | None = None, ax: plt.Axes 
     near = (cleaned.times_s >= start_s) & (cleaned.times_s <= stop_s)
     marks = self.times_s[(self.times_s >= start_s) & (self.times_s <= stop_s)]
     dark = [np.clip(span[:2], start_s, stop_s) for span in self.withheld if span[0] < stop_s and span[1] > start_s]
-    ax = show_trace(cleaned.times_s[near], cleaned.heart[near], label="heart band", marks_s=marks,
-                    spans={"withheld": dark} if dark else None, ax=ax)
-    return ax
+    unit = cleaned.recording.units[0] or "unit not stated"
+    return show_trace(cleaned.times_s[near], cleaned.heart[near], label=f"heart band ({unit})", marks_s=marks,
+                      spans={"withheld": dark} if dark else None, ax=ax)
 
 
 def _show_template(self, ax: plt.Axes | None = None) -> plt.Axes:

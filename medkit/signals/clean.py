@@ -81,7 +81,8 @@ def _levels(heart: np.ndarray, rate_hz: float) -> tuple[np.ndarray, int]:
     size = max(int(round(rate_hz / 2)), 1)
     blocks = -(-len(heart) // size)
     padded = np.pad(heart, (0, blocks * size - len(heart)), mode="edge").reshape(blocks, size)
-    return np.sqrt(uniform_filter1d((padded**2).mean(axis=1), 3)) + 1e-12 * (np.abs(heart).max() + 1e-300), size
+    strength = np.maximum(uniform_filter1d((padded**2).mean(axis=1), 3), 0)  # a running sum may end just below 0
+    return np.sqrt(strength) + 1e-12 * (np.abs(heart).max() + 1e-300), size
 
 
 def _low_level(levels: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -99,10 +100,10 @@ def _low_level(levels: np.ndarray, known: np.ndarray) -> np.ndarray:
     return low
 
 # %% ../../nbs/2_signals/23_clean.ipynb #e7f7e527
-def _moving(levels: np.ndarray, low: np.ndarray) -> np.ndarray:
+def _moving(levels: np.ndarray, low: np.ndarray, known: np.ndarray) -> np.ndarray:
     "True for half seconds, and their neighbours, three times as strong as is usual within two minutes."
     moving = np.zeros(len(levels), dtype=bool)
-    for part in (low, ~low):
+    for part in (low & known, ~low & known):
         if part.any():
             own = levels[part]
             usual = median_filter(own, min(241, len(own)), mode="reflect")
@@ -173,8 +174,9 @@ def clean(
     heart, breath = band_pass(slow, HEART_BAND_HZ, rate_hz), band_pass(slow, BREATH_BAND_HZ, rate_hz, order=2)
     coarse = [np.maximum.reduceat(mask, np.arange(0, len(mask), step)) for mask in (missing, stuck & ~missing)]
     levels, size = _levels(heart, rate_hz)
-    low = _low_level(levels, ~np.maximum.reduceat(coarse[0] | coarse[1], np.arange(0, len(slow), size)))
-    spread = [np.repeat(mask, size)[: len(heart)] for mask in (_moving(levels, low), low)]
+    known = ~np.maximum.reduceat(coarse[0] | coarse[1], np.arange(0, len(slow), size))
+    low = _low_level(levels, known)
+    spread = [np.repeat(mask, size)[: len(heart)] for mask in (_moving(levels, low, known), low)]
     return Cleaned(one, rate_hz, slow, heart, breath, *coarse, *spread)
 
 # %% ../../nbs/2_signals/23_clean.ipynb #5a0cdf9f

@@ -62,7 +62,8 @@ class HeartRateScore:
 
     def __repr__(self):
         return (f"HeartRateScore(error {self.mae_bpm:.2f} [{self.low_bpm:.2f}, {self.high_bpm:.2f}] beats per minute, "
-                f"naive guess {self.naive_mae_bpm:.2f}, coverage {self.coverage:.0%} of {self.windows} windows, {self.people} people)")
+                f"naive guess {self.naive_mae_bpm:.2f}, coverage {self.coverage:.0%} of "
+                f"{self.windows} windows, {self.people} people)")
 
 # %% ../../nbs/2_signals/28_evaluate.ipynb #f1a20ce8
 def _bootstrap(errors: np.ndarray, people: np.ndarray, rounds: int = 1000) -> tuple[float, float]:

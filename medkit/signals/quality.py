@@ -39,7 +39,7 @@ def _level_out(view: np.ndarray, usable: np.ndarray, rate_hz: float) -> np.ndarr
     width = max(int(4 * rate_hz), 1)
     weight = usable.astype(float)
     share = np.maximum(uniform_filter1d(weight, width), 0.05)
-    power = uniform_filter1d(view**2 * weight, width) / share
+    power = np.maximum(uniform_filter1d(view**2 * weight, width), 0) / share
     floor = 1e-3 * np.median(power[usable]) if usable.any() else 1.0
     return view * weight / np.sqrt(power + floor + 1e-300)
 

@@ -156,7 +156,8 @@ def _check_request(duration_s: float, sampling_rate_hz: float, rr, snr_db: float
                           found=f"{rr.min():g} to {rr.max():g}" if rr.size else "none", expected="0.2 to 4 s")
     if rr.sum() < duration_s:
         raise SignalError("too_short", "The intervals end before the recording does.", 
-                          "give more intervals or a shorter duration",                          found=f"{rr.sum():.1f} s", expected=f"{duration_s:g} s")
+                          "give more intervals or a shorter duration",
+                          found=f"{rr.sum():.1f} s", expected=f"{duration_s:g} s")
     return rr
 
 # %% ../../nbs/2_signals/22_simulate.ipynb #b6e385a7
