@@ -234,7 +234,8 @@ def _writable_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(folder / "pictures", ignore_errors=True)
-        (folder / "results.json").unlink(missing_ok=True)
+        for name in ("results.json", "tour.sqlite", "tour.sqlite-wal", "tour.sqlite-shm"):
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise DataError("not_writable", f"The folder {folder} cannot be made or written.",
                         "choose another with --target", found=error.strerror) from error

@@ -15,7 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "saving": ["ARCHITECTURES", "load_learner", "save_learner"],
         "compress": [
-            "Benchmark", "agreement", "benchmark", "export_onnx", "open_model", "quantize", "quantized_share", "run_model",
+            "Benchmark", "OnnxNetwork", "agreement", "benchmark", "export_onnx", "open_model", "quantize", "quantized_share", "run_model",
         ],
     },
 )

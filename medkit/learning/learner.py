@@ -109,7 +109,7 @@ def predict(
         raise ModelError("empty", "There are no slices to look at.", "give a loader of slice_loaders, such as dls.test",
                          found=type(data).__name__)
     network = getattr(learn, "model", learn)
-    device, was_training = next(network.parameters()).device, network.training
+    device, was_training = next(network.parameters(), torch.empty(0)).device, network.training
     network.eval()
     try:
         with torch.inference_mode():
@@ -220,6 +220,7 @@ def evaluate(
     naive: Callable[[np.ndarray], np.ndarray] | None = None,  # grey -> labels; None: the best threshold
     pool: str = "top3",  # classification: how slices make a patient: max, top3 or mean
     threshold: float = 0.5,  # classification: a patient is called positive from this score on
+    network: nn.Module | None = None,  # scored in place of the learner's own, such as its 8-bit version
     seed: int = 0,  # of the bootstrap
 ) -> Scores:
     """Scores over patients, with a 95 % interval by patient bootstrap and the naive guess beside each.
@@ -230,9 +231,9 @@ def evaluate(
     if not isinstance(dataset, SliceDataset) or not len(dataset):
         raise ModelError("empty", "There are no slices to score.", "give a loader of slice_loaders, such as dls.test",
                          found=type(data).__name__)
-    learnt = learn.dls.train.dataset
+    learnt, network = learn.dls.train.dataset, network or learn.model
     check_leakage({"training": learnt.patients, "evaluation": dataset.patients})
     if dataset.task == "classification":
-        return _score_classes(learn, dataset, pool, threshold, seed)
+        return _score_classes(network, dataset, pool, threshold, seed)
     name = "best threshold" if naive is None else getattr(naive, "__name__", "naive guess")
-    return _score_outlines(learn, dataset, naive or fit_threshold(learnt if len(learnt) else dataset), name, seed)
+    return _score_outlines(network, dataset, naive or fit_threshold(learnt if len(learnt) else dataset), name, seed)
