@@ -1,6 +1,6 @@
 """Build the web pages in build/docs from the notebooks, without Quarto and without the net.
 
-nbdev strips the directives and hidden cells; Sphinx with myst-nb renders; the folders' numbers give the order.
+nbdev executes what `show_doc` needs and drops hidden cells; Sphinx with myst-nb renders. The folders' numbers give the order.
 """
 
 import os
@@ -15,50 +15,89 @@ from nbdev.serve import proc_nbs
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE, TARGET = ROOT / "build" / "docs-source", ROOT / "build" / "docs"
-PARTS = {  # folder of nbs -> title of its part of the table of contents
-    "lessons": "Lessons", "how_to": "How to", "0_ground": "Reference: ground", "1_imaging": "Reference: images",
-    "2_signals": "Reference: signals", "3_models": "Reference: models", "4_learning": "Reference: learning",
-    "5_stages": "Reference: stages", "6_teaching": "Reference: teaching", "7_faces": "Reference: faces",
+REFERENCE = {  # folder of nbs -> title and subtitle of its part of the reference
+    "0_ground": ("Ground", "Errors, files, figures, data sets and the doctor, on which all the rest stands."),
+    "1_imaging": ("Images", "From DICOM files to volumes with their place in the patient."),
+    "2_signals": ("Signals", "From what a bed's sensor records to heart and breathing rates that can be trusted."),
+    "3_models": ("Models", "Small networks that train on a laptop."),
+    "4_learning": ("Learning", "Splits by patient, training, and scores with intervals."),
+    "5_stages": ("Stages", "From an idea to the gate before a deployment."),
+    "6_teaching": ("Teaching", "Exercises and their checks."),
+    "7_faces": ("Faces", "Viewers and the command line."),
 }
+LIVE = "application/vnd.jupyter.widget-view+json"  # of a widget; its scripts would come from another host
 
 
-def with_alt_text(source: Path, processed: Path) -> None:
-    "Write the notebook's pictures with their alternative text, which the page's HTML then carries."
+def page(source: Path, processed: Path) -> nbformat.NotebookNode:
+    "A processed notebook as a page: title and introduction of its source, `show_doc` as text, pictures with their words."
+    opening = next(cell for cell in nbformat.read(source, as_version=4).cells if cell.cell_type == "markdown")
     notebook = nbformat.read(processed, as_version=4)
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            alt = output.get("metadata", {}).get("image/png", {}).get("alt")
-            if alt:
-                cell.metadata["mystnb"] = {"image": {"alt": alt}}
-    nbformat.write(notebook, processed)
+    kept = [cell for cell in notebook.cells if cell.cell_type != "raw" and cell.source != opening.source
+            and not cell.source.startswith("<!-- WARNING")]
+    notebook.cells = [nbformat.v4.new_markdown_cell(opening.source), *map(shown, kept)]
+    notebook.metadata.pop("widgets", None)
+    return notebook
 
 
-def toctree(title: str, pages: list[str]) -> str:
-    listed = "\n".join(pages)
-    return f"\n```{{toctree}}\n:caption: {title}\n:maxdepth: 1\n:hidden:\n\n{listed}\n```\n"
+def shown(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    "A cell as it is printed: without directives, and with the alternative text of its picture."
+    if cell.cell_type != "code":
+        return cell
+    cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M)
+    if cell.source.startswith("show_doc"):
+        texts = [output.data.get("text/markdown", "") for output in cell.outputs if "data" in output]
+        return nbformat.v4.new_markdown_cell("\n".join(text.removeprefix("---\n") for text in texts))
+    for output in cell.outputs:
+        output.get("data", {}).pop(LIVE, None)
+        if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):
+            cell.metadata["mystnb"] = {"image": {"alt": alt}}
+    return cell
+
+
+def contents(title: str, pages: list[str], words: str = "") -> str:
+    "A page that leads to others."
+    return f"# {title}\n\n{words}\n\n" + toctree(pages)
+
+
+def toctree(pages: list[str], *options: str) -> str:
+    return "\n".join(["```{toctree}", ":maxdepth: 1", *options, "", *pages, "```", ""])
+
+
+def write_contents() -> None:
+    "The front page, and a table of contents for each part of the site."
+    parts = []
+    for folder, (title, words) in REFERENCE.items():
+        if pages := sorted(path.stem for path in (SOURCE / folder).glob("*.ipynb")):
+            (SOURCE / folder / "index.md").write_text(contents(title, pages, words))
+            parts.append(f"{folder}/index")
+    (SOURCE / "reference.md").write_text(contents("Reference", parts, "The library, from the ground up."))
+    front = []
+    for folder, title in (("lessons", "Lessons"), ("how_to", "How to")):
+        if pages := sorted(path.stem for path in (SOURCE / folder).glob("*.ipynb")):
+            (SOURCE / folder / "index.md").write_text(contents(title, pages))
+            front.append(f"{folder}/index")
+    project = ["CONTRIBUTING", "CHANGELOG", "SECURITY"]
+    for name in project:
+        shutil.copy2(ROOT / f"{name}.md", SOURCE)
+    (SOURCE / "project.md").write_text(contents("Project", project))
+    readme = re.sub(r"^<!--.*?-->\s*", "", (ROOT / "README.md").read_text(), flags=re.S).replace("](nbs/", "](")
+    (SOURCE / "index.md").write_text(readme + "\n" + toctree([*front, "reference", "project"], ":hidden:"))
 
 
 def main() -> None:
     os.chdir(ROOT)
-    processed = proc_nbs(force=True, n_workers=0)
-    shutil.rmtree(SOURCE, ignore_errors=True)
-    shutil.copytree(processed, SOURCE)
-    shutil.rmtree(processed)
-    shutil.rmtree(TARGET, ignore_errors=True)
-    for page in SOURCE.rglob("*.ipynb"):
-        with_alt_text(ROOT / "nbs" / page.relative_to(SOURCE), page)
+    for folder in (SOURCE, TARGET):
+        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        shutil.copytree(proc_nbs(force=True, n_workers=0), SOURCE)
+    finally:
+        shutil.rmtree(ROOT / "_proc", ignore_errors=True)
     (SOURCE / "index.ipynb").unlink(missing_ok=True)
-    readme = re.sub(r"^<!--.*?-->\n+", "", (ROOT / "README.md").read_text())
-    contents = ""
-    for folder, title in PARTS.items():
-        pages = sorted(p.relative_to(SOURCE).with_suffix("").as_posix() for p in (SOURCE / folder).rglob("*.ipynb"))
-        contents += toctree(title, pages) if pages else ""
+    for path in SOURCE.rglob("*.ipynb"):
+        nbformat.write(page(ROOT / "nbs" / path.relative_to(SOURCE), path), path)
     shutil.copytree(ROOT / "docs" / "images", SOURCE / "docs" / "images", dirs_exist_ok=True)
-    for extra in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"):
-        shutil.copy2(ROOT / extra, SOURCE / extra)
-    contents += toctree("Project", ["CONTRIBUTING", "CHANGELOG", "SECURITY"])
-    (SOURCE / "index.md").write_text(readme + contents)
-    command = [sys.executable, "-m", "sphinx", "-q", "-b", "html", "-c", "docs", str(SOURCE), str(TARGET)]
+    write_contents()
+    command = [sys.executable, "-m", "sphinx", "-q", "-j", "2", "-b", "html", "-c", "docs", str(SOURCE), str(TARGET)]
     subprocess.run(command, check=True)
     print(f"build/docs/index.html: {len(list(TARGET.rglob('*.html')))} pages")
 

@@ -1,21 +1,27 @@
 """Run notebooks and keep their outputs, so that a reader on a code host sees the pictures.
 
-    python docs/render.py                      every library notebook, how-to page and index
+    python docs/render.py                         every library notebook, how-to page, the index and the tour
     python docs/render.py nbs/1_imaging/*.ipynb   only these
 
-Pictures get the text of their cell's `#| fig-alt:` line, which nbconvert and screen readers use.
+Pictures get the text of their cell's `#| fig-alt:` line, which nbconvert and screen readers use. A picture too large for git
+loses colours, then pixels, until it fits; the live notebook keeps it whole. Real recordings are never rendered.
 """
 
+import base64
+import io
 import os
 import re
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", PYTHONWARNINGS="ignore", PYTHONHASHSEED="0", COLUMNS="100")
+os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", PYTHONWARNINGS="ignore", PYTHONHASHSEED="0", COLUMNS="100",
+                  MEDKIT_OFFLINE="1")
+os.environ.pop("MEDKIT_DATA", None)
 
 import nbformat  # noqa: E402
 from nbclient import NotebookClient  # noqa: E402
+from PIL import Image  # noqa: E402
 from nbdev.clean import clean_nb  # noqa: E402
 from nbdev.config import get_config  # noqa: E402
 from execnb.nbio import dict2nb, write_nb  # noqa: E402
@@ -30,10 +36,27 @@ def skipped(cell, flags: set[str]) -> bool:
     return any(name in flags or (name == "eval:" and value.strip() == "false") for name, value in directives)
 
 
+def fit(picture: str) -> str:  # PNG as base64 text
+    "`picture`, with fewer colours or pixels where it is too large for git."
+    image, scale = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB"), 1.0
+    while len(picture) > LARGEST_PICTURE:
+        for colours in (128, 48):
+            small = image.resize([round(side * scale) for side in image.size], Image.Resampling.LANCZOS)
+            buffer = io.BytesIO()
+            small.quantize(colours, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+            picture = base64.b64encode(buffer.getvalue()).decode()
+            if len(picture) <= LARGEST_PICTURE:
+                break
+        scale *= 0.85
+    return picture
+
+
 def describe_pictures(cell) -> None:
     "Put the cell's alternative text on each of its pictures."
     alt = FIG_ALT.search(cell.source)
     for output in cell.get("outputs", []):
+        if "image/png" in output.get("data", {}):
+            output["data"]["image/png"] = fit(output["data"]["image/png"])
         if "image/png" in output.get("data", {}) and alt:
             output["metadata"] = {"image/png": {"alt": alt.group(1).strip()}}
 
@@ -65,7 +88,8 @@ def render(path: Path) -> int:  # size of the largest picture, bytes
 
 def main(names: list[str]) -> None:
     os.chdir(ROOT)
-    everything = [p for p in sorted((ROOT / "nbs").rglob("*.ipynb")) if "lessons" not in p.parts and p.name[0] not in "._"]
+    everything = [p for p in sorted((ROOT / "nbs").rglob("*.ipynb"))
+                  if ("lessons" not in p.parts or p.stem == "00_tour") and p.name[0] not in "._"]
     for path in [Path(name).resolve() for name in names] or everything:
         largest = render(path)
         print(f"{path.relative_to(ROOT)}  largest picture {largest / 1024:.0f} KB", flush=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -48,7 +49,7 @@ def _command(function: Callable) -> Callable:
 
 def _explain(error: MedkitError) -> None:
     "The error on the terminal's error stream."
-    out = Console(stderr=True, highlight=False, soft_wrap=True)
+    out = Console(stderr=True, highlight=False, soft_wrap=True, force_jupyter=False)
     out.print(f"{error.message} [{error.reason}]", style="bold red", markup=False)
     for name in ("found", "expected"):
         if name in error.as_dict():
@@ -60,7 +61,7 @@ def _progress(unit: str) -> Progress:
     "A bar on the error stream: what, how many, time gone."
     return Progress(
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
-        TimeElapsedColumn(), console=Console(stderr=True),
+        TimeElapsedColumn(), console=Console(stderr=True, force_jupyter=False),
     )
 
 
@@ -79,7 +80,7 @@ def doctor(as_json: AsJson = False):
     if as_json:
         print(json.dumps(report.as_dict(), indent=1))
     else:
-        Console().print(_doctor_table(report))
+        Console(force_jupyter=False).print(_doctor_table(report))
     raise typer.Exit(1 if report.state == "fail" else 0)
 
 
@@ -120,12 +121,14 @@ def tour(
 # %% ../nbs/7_faces/79_cli.ipynb #6c6f1339
 def _show_tour(result) -> None:
     "The results as a table, and where the page is."
-    table = Table(title=f"The tour: {result.seconds:.0f} s", title_style="bold")
-    for name in ("part", "what was measured", "value", "95 % interval", "naive guess", "data"):
-        table.add_column(name, overflow="fold")
+    table = Table(title=f"The tour: {result.seconds:.0f} s", title_style="bold", box=SIMPLE_HEAD, expand=True)
+    for name, width in (("part", 14), ("what was measured", 34), ("value", 16), ("naive guess", 16)):
+        table.add_column(name, overflow="fold", ratio=width, min_width=min(width, 14))
     for row in result.rows:
-        table.add_row(row.part, row.result, f"[bold]{row.value}[/bold]", row.interval, row.naive, row.data)
-    out = Console(highlight=False)
+        what = Text(f"{row.result}\n") + Text(row.data, style="green" if row.data.startswith("real") else "cyan")
+        value = Text(row.value, style="bold") + Text(f"\n({row.interval})" if row.interval else "")
+        table.add_row(row.part, what, value, Text(row.naive))
+    out = Console(highlight=False, force_jupyter=False)
     out.print(table)
     out.print(f"notebook  {result.notebook}", f"report    {result.report}", sep="\n", soft_wrap=True)
     out.print("Open the report in a browser. For learning; not for clinical use.")
@@ -168,7 +171,7 @@ def _show_conversion(report, as_json: bool) -> None:
         table.add_row(outcome, str(count))
     for reason, count in report.reasons.items():
         table.add_row(f"  of which {reason}", str(count), style="yellow")
-    out = Console(highlight=False)
+    out = Console(highlight=False, force_jupyter=False)
     out.print(table)
     out.print(f"one row for each input: {report.target / 'manifest.jsonl'}", soft_wrap=True)
 
@@ -217,7 +220,7 @@ def _show_vitals(frame, as_json: bool) -> None:
         table.add_row(name, f"{measured.median():.1f}" if len(measured) else "withheld", f"{len(measured)} of {len(frame)}")
     for reason, count in frame["reason"][frame["reason"] != ""].value_counts().items():
         table.add_row(f"withheld: {reason}", "", str(count), style="yellow")
-    Console(highlight=False).print(table)
+    Console(highlight=False, force_jupyter=False).print(table)
 
 # %% ../nbs/7_faces/79_cli.ipynb #3ad4ff5e
 @_command
@@ -243,7 +246,7 @@ def data(
     table = Table("name", "what", "licence", "how")
     for dataset in known:
         table.add_row(dataset.name, dataset.what, dataset.licence, dataset.how)
-    Console(highlight=False).print(table)
+    Console(highlight=False, force_jupyter=False).print(table)
 
 # %% ../nbs/7_faces/79_cli.ipynb #c6d16299
 @app.callback(invoke_without_command=True)

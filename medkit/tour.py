@@ -117,8 +117,8 @@ h2{margin:2.4em 0 .4em;padding-top:.6em;border-top:1px solid var(--line)}a{color
 p,li{max-width:46rem}img{max-width:100%;height:auto}figure{margin:1em 0}
 figure img{background:#fff;border-radius:6px;padding:4px}
 figcaption,.soft{color:var(--soft);font-size:.88rem}.wide{overflow-x:auto}
-table{border-collapse:collapse;margin:1em 0;font-size:.93rem}
-th,td{padding:.35em .7em;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
+table{border:0;border-collapse:collapse;margin:1em 0;font-size:.93rem}
+th,td{padding:.35em .7em;border:0 solid var(--line);border-bottom-width:1px;text-align:left;vertical-align:top}
 thead th{border-bottom:2px solid var(--soft)}
 .tag{border:1px solid var(--line);border-radius:1em;padding:0 .6em;font-size:.82rem;white-space:nowrap}
 .tag.real{border-color:#009E73}.tag.simulated{border-style:dashed}

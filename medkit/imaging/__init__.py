@@ -14,7 +14,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "show": ["colour_labels", "edge_letters", "label_colour", "show_picture", "thumbnail", "tile_pictures"],
         "dicom": ["DicomImage", "read_image", "render_frame"],
-        "volume": ["Mask", "Volume", "axial_affine", "check_same_frame", "show_montage", "show_volume"],
+        "volume": [
+            "Mask", "Volume", "axial_affine", "check_same_frame", "cut_slice", "show_montage", "show_volume", "voxel_axis",
+        ],
         "geometry": ["Fault", "find_faults", "positions_along", "series_affine", "slice_normal"],
         "series": ["FoundSeries", "list_series", "read_series", "write_series"],
         "phantom": ["LABELS", "simulate_abdomen"],

@@ -79,7 +79,7 @@ def _withheld(beats: Beats | None, vitals: Vitals | None) -> tuple[tuple[float, 
     "Where no beats and where no heart rates are given, and why."
     return (*(beats.withheld if beats else ()), *(_withheld_windows(vitals) if vitals else ()))
 
-# %% ../../nbs/7_faces/71_trace.ipynb #9c3871c4
+# %% ../../nbs/7_faces/71_trace.ipynb #8bb1a2ac
 def _joined(spans: list[tuple[float, float]]) -> np.ndarray:
     "Spans in order, with overlapping ones made one."
     joined = []
@@ -90,7 +90,7 @@ def _joined(spans: list[tuple[float, float]]) -> np.ndarray:
             joined.append([start, stop])
     return np.array(joined, float).reshape(-1, 2)
 
-# %% ../../nbs/7_faces/71_trace.ipynb #8bb1a2ac
+
 def lay_out(
     recording: Recording,
     beats: Beats | None = None,
@@ -131,7 +131,7 @@ def _band(trace: Trace, band: str | None) -> str:
     "`band`, or the best one there is: the heart's."
     return band or (_HEART if _HEART in trace.bands else _RAW)
 
-# %% ../../nbs/7_faces/71_trace.ipynb #39af0db7
+
 def _reach(values: np.ndarray, spans: dict, start_s: float, rate_hz: float) -> float:
     "Half the height that shows the trusted seconds well; 0 where there are none."
     doubtful = [spans_to_mask(found - start_s, len(values), rate_hz) for found in spans.values()]

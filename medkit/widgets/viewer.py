@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ..errors import ImageError
 from ..figures import OKABE_ITO, png_bytes
 from ..imaging.show import colour_labels, label_colour
-from ..imaging.volume import Mask, Volume, _cut, _voxel_axis, check_same_frame
+from ..imaging.volume import Mask, Volume, check_same_frame, cut_slice, voxel_axis
 from ..imaging.window import PANCREAS, PRESETS, Window, apply_window, minmax_window, resolve_window, to_uint8
 
 # %% ../../nbs/7_faces/70_viewer.ipynb #7926a93d
@@ -52,14 +52,14 @@ def slice_count(
     "How many slices `volume` has along `plane`. Reasons: `bad_option`."
     if plane not in _PLANES:
         raise ImageError("bad_option", "There is no such plane.", f"choose one of {', '.join(_PLANES)}", found=repr(plane)[:40])
-    return volume.shape[_voxel_axis(volume.affine, _PLANES[plane])]
+    return volume.shape[voxel_axis(volume.affine, _PLANES[plane])]
 
 # %% ../../nbs/7_faces/70_viewer.ipynb #addef453
 def _place(volume: Volume, plane: str, index: int) -> str:
     "Where the middle of a slice lies, in words."
     along = _PLANES[plane]
     middle = [(size - 1) / 2 for size in volume.shape]
-    middle[_voxel_axis(volume.affine, along)] = index
+    middle[voxel_axis(volume.affine, along)] = index
     at_mm = float((volume.affine @ [*middle, 1])[along])
     return f"{abs(at_mm):.1f} mm to the {_WAYS[along][at_mm > 0]} of the origin"
 
@@ -73,8 +73,8 @@ def cut_plane(
     "The slice `index` along `plane`, turned for a reader. Reasons: `bad_option`, `bad_frame`, `frame_mismatch`."
     if mask is not None:
         check_same_frame(volume, mask)
-    values, spacing_mm, letters, index = _cut(volume.voxels, volume.affine, plane, index)
-    labels = None if mask is None else _cut(mask.labels, mask.affine, plane, index)[0]
+    values, spacing_mm, letters, index = cut_slice(volume.voxels, volume.affine, plane, index)
+    labels = None if mask is None else cut_slice(mask.labels, mask.affine, plane, index)[0]
     return Cut(values, labels, spacing_mm, letters, _place(volume, plane, index))
 
 # %% ../../nbs/7_faces/70_viewer.ipynb #f50d2b60
@@ -337,6 +337,15 @@ def _shown(viewer: SliceViewer) -> tuple[str, ...] | None:
     "The labels chosen, as `slice_png` takes them."
     return {"all": None, "none": ()}.get(viewer.labels.value, (viewer.labels.value,))
 
+
+def _set(viewer: SliceViewer, watcher, values: dict) -> None:
+    "Give several controls their values and redraw once."
+    for control, value in values.items():
+        control.unobserve(watcher, "value")
+        control.value = value
+        control.observe(watcher, "value")
+    _redraw(viewer)
+
 # %% ../../nbs/7_faces/70_viewer.ipynb #eedadf60
 def _connect(viewer: SliceViewer) -> None:
     "Let every control redraw, a preset move the sliders, and the sliders name their preset."
@@ -359,15 +368,6 @@ def _connect(viewer: SliceViewer) -> None:
         control.observe(moved, "value")
     viewer.preset.observe(preset_chosen, "value")
     viewer.plane.observe(plane_chosen, "value")
-    _redraw(viewer)
-
-# %% ../../nbs/7_faces/70_viewer.ipynb #5d1f3b4b
-def _set(viewer: SliceViewer, watcher, values: dict) -> None:
-    "Give several controls their values and redraw once."
-    for control, value in values.items():
-        control.unobserve(watcher, "value")
-        control.value = value
-        control.observe(watcher, "value")
     _redraw(viewer)
 
 # %% ../../nbs/7_faces/70_viewer.ipynb #ddfd8ea8
@@ -401,6 +401,12 @@ def view_volume(
     cut_plane(volume, index, plane, mask)
     return SliceViewer(volume, mask, _window_of(volume, window), plane, index)
 
+# %% ../../nbs/7_faces/70_viewer.ipynb #1eb154af
+def _figure(png: bytes, words: str) -> str:
+    "A picture with its words, as text for those who see and those who listen."
+    data, words = base64.b64encode(png).decode(), html.escape(words)
+    return f'<figure><img alt="{words}" src="data:image/png;base64,{data}"><figcaption>{words}</figcaption></figure>'
+
 # %% ../../nbs/7_faces/70_viewer.ipynb #8d7d2922
 _STRIP_STYLE = """#{id}{{border:0;margin:0;padding:0}} #{id} input{{accent-color:#0072B2;margin:0 .3em 0 .9em}}
 #{id} figure{{display:none;margin:.5em 0}} #{id} img{{max-width:100%}} #{id} figcaption{{max-width:46em}} {rules}
@@ -425,12 +431,6 @@ def radio_strip(
     style = _STRIP_STYLE.format(id=key, rules="\n".join(rules))
     return (f'<style>{style}</style><fieldset id="{key}"><legend>{html.escape(legend)}</legend>'
             f'{"".join(buttons)}<div>{"".join(figures)}</div></fieldset>')
-
-# %% ../../nbs/7_faces/70_viewer.ipynb #1eb154af
-def _figure(png: bytes, words: str) -> str:
-    "A picture with its words, as text for those who see and those who listen."
-    data, words = base64.b64encode(png).decode(), html.escape(words)
-    return f'<figure><img alt="{words}" src="data:image/png;base64,{data}"><figcaption>{words}</figcaption></figure>'
 
 # %% ../../nbs/7_faces/70_viewer.ipynb #b7270545
 def viewer_strip(
