@@ -95,7 +95,9 @@ def main() -> None:
     (SOURCE / "index.ipynb").unlink(missing_ok=True)
     for path in SOURCE.rglob("*.ipynb"):
         nbformat.write(page(ROOT / "nbs" / path.relative_to(SOURCE), path), path)
-    shutil.copytree(ROOT / "docs" / "images", SOURCE / "docs" / "images", dirs_exist_ok=True)
+    (SOURCE / "docs" / "images").mkdir(parents=True)
+    for path in (*ROOT.glob("docs/images/*.*"), ROOT / "CITATION.cff"):  # what the front page shows and names
+        shutil.copy2(path, SOURCE / path.relative_to(ROOT))
     write_contents()
     command = [sys.executable, "-m", "sphinx", "-q", "-j", "2", "-b", "html", "-c", "docs", str(SOURCE), str(TARGET)]
     subprocess.run(command, check=True)

@@ -32,7 +32,7 @@ LARGEST_PICTURE = 60 * 1024  # bytes, as base64 text
 
 def skipped(cell, flags: set[str]) -> bool:
     "True for a code cell that plain `nbdev_test` would not run."
-    directives = re.findall(r"^#\|\s*(\S+)\s*(.*)$", cell.source, re.MULTILINE)
+    directives = re.findall(r"^#\|[ \t]*(\S+)[ \t]*(.*)$", cell.source, re.MULTILINE)
     return any(name in flags or (name == "eval:" and value.strip() == "false") for name, value in directives)
 
 

@@ -122,8 +122,9 @@ def tour(
 def _show_tour(result) -> None:
     "The results as a table, and where the page is."
     table = Table(title=f"The tour: {result.seconds:.0f} s", title_style="bold", box=SIMPLE_HEAD, expand=True)
-    for name, width in (("part", 14), ("what was measured", 34), ("value", 16), ("naive guess", 16)):
-        table.add_column(name, overflow="fold", ratio=width, min_width=min(width, 14))
+    table.add_column("part", no_wrap=True)
+    for name, width in (("what was measured", 34), ("value", 17), ("naive guess", 16)):
+        table.add_column(name, overflow="fold", ratio=width)
     for row in result.rows:
         what = Text(f"{row.result}\n") + Text(row.data, style="green" if row.data.startswith("real") else "cyan")
         value = Text(row.value, style="bold") + Text(f"\n({row.interval})" if row.interval else "")
