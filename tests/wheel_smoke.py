@@ -16,10 +16,10 @@ print(f"{len(modules)} modules imported beside fastai {version('fastai')}, fastc
 
 from medkit import imaging, learning  # noqa: E402
 
-cases = [imaging.simulate_abdomen(seed, shape=(4, 64, 64)) for seed in range(10)]
+cases = [imaging.simulate_abdomen(seed, shape=(8, 32, 32)) for seed in range(10)]
 patients = [volume.patient_key for volume, _ in cases]
 split = learning.patient_split(patients, valid=0.2, test=0.2, seed=0)
-loaders = learning.slice_loaders(cases, split, task="segmentation")
+loaders = learning.slice_loaders(cases, split, window="pancreas", classes={"pancreas": ["pancreas", "tumour"]})
 learner = learning.segmentation_learner(loaders)
 with learner.no_bar(), learner.no_logging():
     learner.fit_one_cycle(1, 1e-3)
