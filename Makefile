@@ -55,7 +55,6 @@ lab: $(EXPORTED)
 	@$(BIN)/jupyter lab --config=docs/lab/jupyter_server_config.py nbs/lessons/00_tour.ipynb
 
 docs: $(EXPORTED)
-	@$(BIN)/python docs/install.py --venv $(VENV) --torch "$(TORCH)" --extra docs
 	@$(BIN)/python docs/build.py
 
 bench: $(EXPORTED)

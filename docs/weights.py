@@ -10,8 +10,10 @@ os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
 import torch  # noqa: E402
 from medkit import imaging, learning  # noqa: E402
+from medkit.files import sha256  # noqa: E402
 
-TARGET = Path(__file__).resolve().parent.parent / "data" / "weights" / "pancreas_outline"
+DATA = Path(__file__).resolve().parent.parent / "data"
+TARGET = DATA / "weights" / "pancreas_outline"
 FIELD = {"shape": (12, 64, 64), "spacing_mm": (8.0, 3.75, 3.75)}  # as in the tour
 FIRST_SEED, PATIENTS, EPOCHS = 100_000, 360, 12
 
@@ -34,6 +36,8 @@ def main() -> None:
         "scores": scores.as_dict(),
     }
     learning.save_learner(learner, TARGET, notes)
+    lines = [f"{sha256(file)}\t{file.stat().st_size}\t{file.name}" for file in sorted(TARGET.iterdir())]
+    (DATA / "checksums" / "medkit_pancreas_outline.tsv").write_text("\n".join(["# sha256\tsize in bytes\tpath here", *lines, ""]))
     print(f"written: data/weights/{TARGET.name}, {sum(file.stat().st_size for file in TARGET.iterdir()) / 1e3:.0f} kB")
 
 

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from .errors import MedkitError
+from .errors import ImageError, MedkitError
 
 # %% ../nbs/7_faces/79_cli.ipynb #90027b3c
 app = typer.Typer(
@@ -159,7 +159,7 @@ def convert(
         report = imaging.convert(source, target, window=int(window) if window.isdecimal() else window, **options,
                                  on_progress=lambda done, total, row: bar.update(task, completed=done, total=total))
     _show_conversion(report, as_json)
-    raise typer.Exit(1 if report.counts["failed"] else 0)
+    raise typer.Exit(2 if not report.counts["ok"] else 1 if report.counts["failed"] else 0)
 
 # %% ../nbs/7_faces/79_cli.ipynb #4793948e
 def _show_conversion(report, as_json: bool) -> None:
@@ -167,6 +167,9 @@ def _show_conversion(report, as_json: bool) -> None:
     if as_json:
         print(json.dumps(report.as_dict(), indent=1))
         return
+    if not report.counts["ok"]:
+        found = ", ".join(f"{count} {reason}" for reason, count in report.reasons.items())
+        _explain(ImageError("no_pixels", "No picture came out of any input.", "give a folder of DICOM images", found=found))
     table = Table("outcome", "files")
     for outcome, count in report.counts.items():
         table.add_row(outcome, str(count))

@@ -531,6 +531,16 @@ def _named(name: str, entries: dict[str, Dataset]) -> Dataset:
         raise DataError("unknown_dataset", f"No data set is called {name!r:.60}.", hint)
     return entries[name]
 
+# %% ../nbs/0_ground/05_datasets.ipynb #7475f5c1
+def _shipped_whole(dataset: Dataset) -> Path:
+    "The folder of a set that comes with medkit, or `DataError` if one of its files was changed or lost."
+    folder = shipped(dataset.shipped)
+    fault = _fault_in(folder, dataset)
+    if fault:
+        message = f"`{fault[1]}`, which comes with medkit, is not as it was made."
+        raise DataError(fault[0], message, "install medkit again", found=folder.name, expected="the registered checksums")
+    return folder
+
 # %% ../nbs/0_ground/05_datasets.ipynb #39cbfe1f
 def fetch(
     name: str,  # a key of `registry()`
@@ -546,7 +556,7 @@ def fetch(
     """
     dataset = _named(name, registry() if entries is None else entries)
     if dataset.shipped:
-        return shipped(dataset.shipped)
+        return _shipped_whole(dataset)
     folder = _local(dataset)
     if folder:
         return folder

@@ -97,7 +97,9 @@ def _headings(notebook: nbformat.NotebookNode) -> list[str]:
 def _kernel_environment(folder: Path) -> dict[str, str]:
     "The environment of the tour's kernel."
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    return {**os.environ, **threads, "PYTHONWARNINGS": "ignore", "MEDKIT_TOUR": str(Path(folder).resolve())}
+    inline = "module://matplotlib_inline.backend_inline"  # pictures go into the notebook, whatever the shell prefers
+    own = {"PYTHONWARNINGS": "ignore", "MPLBACKEND": inline, "MEDKIT_TOUR": str(Path(folder).resolve())}
+    return {**os.environ, **threads, **own}
 
 
 def _private_kernel(sockets: Path) -> AsyncKernelManager:

@@ -34,6 +34,18 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="slow: run `make test-slow`"))
 
 
+def pytest_terminal_summary(terminalreporter):
+    "Print what tests measured (`record_property`), whichever worker they ran on."
+    measured = {
+        (name, value) for reports in terminalreporter.stats.values() for report in reports
+        if getattr(report, "when", "") == "call" for name, value in report.user_properties
+    }
+    if measured:
+        terminalreporter.section("measured")
+    for name, value in sorted(measured):
+        terminalreporter.write_line(f"{name}: {value}")
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     "The folder of real recordings; a test that needs it is skipped where MEDKIT_DATA is not set."

@@ -19,7 +19,8 @@ def medkit_command(*words: str, cwd=None) -> subprocess.CompletedProcess:
 def refused(done: subprocess.CompletedProcess, reason: str) -> None:
     "Exit code 2, the reason and a remedy in a few lines, no traceback, nothing on the output stream."
     assert done.returncode == 2, done.stdout + done.stderr
-    assert f"[{reason}]" in done.stderr and "what to do:" in done.stderr, done.stderr
+    for part in (f"[{reason}]", "found:", "expected:", "what to do:"):
+        assert part in done.stderr, f"{part} is missing in\n{done.stderr}"
     assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) <= 6, done.stderr
     assert done.stdout == ""
 
@@ -43,6 +44,14 @@ def test_one_bad_file_never_stops_the_batch(scans, tmp_path):
     reasons = {row["reason"] for row in answer["files"] if row["status"] != "ok"}
     assert reasons == {"truncated", "not_dicom"} and reasons <= REASONS.keys()
     assert len(list((tmp_path / "out").rglob("*.png"))) == 1
+
+
+@pytest.mark.parametrize("name, reason", [("cut.dcm", "truncated"), ("words.dcm", "not_dicom")])
+def test_nothing_converted_is_exit_code_two(scans, tmp_path, name, reason):
+    done = medkit_command("convert", str(scans / name), str(tmp_path / "out"))
+    assert done.returncode == 2 and reason in done.stderr and "what to do:" in done.stderr
+    done = medkit_command("convert", str(scans / name), str(tmp_path / "out2"), "--json")
+    assert done.returncode == 2 and json.loads(done.stdout)["counts"]["ok"] == 0
 
 
 def test_help_shows_every_command_with_an_example():
@@ -79,7 +88,7 @@ def test_missing_source_and_unknown_window(scans, tmp_path):
 def test_empty_folder(tmp_path):
     (tmp_path / "empty").mkdir()
     refused(medkit_command("convert", str(tmp_path / "empty"), str(tmp_path / "out")), "empty")
-    assert not list(tmp_path.rglob("*.png"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_target_that_cannot_be_written(scans, tmp_path):
@@ -116,7 +125,7 @@ def test_vitals_names_the_columns_it_has(night):
 
 def test_vitals_of_a_table_with_words(night, tmp_path):
     lines = night.read_text().splitlines()
-    lines[300] = "cable out"
+    lines[300] = "unplugged"
     (tmp_path / "words.csv").write_text("\n".join(lines))
     refused(medkit_command("vitals", str(tmp_path / "words.csv"), "--sampling-rate-hz", "100"), "not_numeric")
 

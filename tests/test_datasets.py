@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from medkit import datasets
 from medkit.datasets import Dataset, RemoteFile, fetch, registry, unpack
 from medkit.errors import DataError
+from medkit.files import shipped
 
 CONTENT = bytes(range(256)) * 1024  # 256 KiB
 
@@ -472,3 +473,15 @@ def test_any_bytes_are_unpacked_or_refused(tmp_path_factory, data, head):
         unpack(home / "archive", home / "out", max_bytes=1 << 20)
     except DataError:
         assert os.listdir(home) == ["archive"]
+
+
+def test_a_shipped_set_that_was_changed_is_refused(tmp_path, monkeypatch):
+    whole = fetch("medkit_bcg_simulated")
+    for file in whole.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    table = tmp_path / "bcg_simulated.csv"
+    table.write_bytes(table.read_bytes()[:-2] + b"9\n")
+    monkeypatch.setattr("medkit.datasets.shipped", lambda name: tmp_path if name == "data/samples" else shipped(name))
+    with pytest.raises(DataError) as refused:
+        fetch("medkit_bcg_simulated")
+    assert refused.value.reason == "checksum_mismatch" and "bcg_simulated.csv" in str(refused.value)

@@ -186,16 +186,15 @@ def test_kept_outputs_are_small_and_name_no_machine(path):
             assert output["output_type"] != "error", f"{name(path)}: an output is a traceback"
 
 
-def test_share_of_assertion_cells(record_property, capsys):
+def test_share_of_assertion_cells(record_property):
     "At least 0.8 assertion cells per exported cell over the library notebooks; import cells count as exported."
     exported = asserting = 0
     for path in LIBRARY:
         exported += sum(cell.exported for cell in cells(path))
         asserting += sum(cell.asserts for cell in cells(path))
     share = asserting / exported
-    record_property("assertion_share", share)
-    with capsys.disabled():
-        print(f"\nassertion cells per exported cell: {asserting} / {exported} = {share:.2f}")
+    record_property("assertion cells per exported cell", f"{asserting} / {exported} = {share:.2f}")
+    record_property("notebooks", f"{len(every_notebook())}, of which {len(LIBRARY)} export a module")
     assert share >= 0.8
 
 
@@ -256,3 +255,11 @@ def test_readme_is_what_the_index_generates():
     finally:
         sys.path.remove(str(ROOT / "docs"))
     assert (ROOT / "README.md").read_text() == readme_text(NBS / "index.ipynb"), "run `make readme`"
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "data/README.md"])
+def test_every_link_leads_to_a_tracked_file(page):
+    tracked = set(tracked_files())
+    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
+        if not target.startswith("http"):
+            assert target in tracked, f"{page} links to {target}"

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import nbformat
 import pytest
 
-pytestmark = pytest.mark.tour
+pytestmark = [pytest.mark.tour, pytest.mark.xdist_group("tour")]  # one run serves all
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +34,12 @@ def naive(row: dict) -> float:
     return float(re.findall(r"-?\d+\.\d+", row["naive"])[-1])
 
 
-def test_every_cell_ran_without_an_error(tour, capsys):
+def test_every_cell_ran_without_an_error(tour, record_property):
     notebook = nbformat.read(tour["notebook"], as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert len(code) > 10 and all(cell.execution_count for cell in code)
     assert not [output for cell in code for output in cell.outputs if output.output_type == "error"]
-    with capsys.disabled():
-        print(f"\ntour: {tour['seconds']} s, {len(code)} code cells")
+    record_property("tour", f"{tour['seconds']} s, {len(code)} code cells")
 
 
 def test_every_result_says_what_it_was_measured_on(tour):

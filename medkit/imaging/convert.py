@@ -48,15 +48,17 @@ def _checked_options(window, bits, names, deidentify, workers, engine) -> _Optio
         _refuse_option("bits", bits, "8 or 16")
     if names not in ("hash", "mirror"):
         _refuse_option("names", names, '"hash" or "mirror"')
-    if not isinstance(deidentify, bool):
-        _refuse_option("deidentify", deidentify, "True or False")
+    if deidentify is not True:
+        _refuse_option("deidentify", deidentify, "True",
+                       "leave it out: a PNG written here never carries a tag, and DICOM files are not written")
     if workers not in (None, 1):
         _refuse_option("workers", workers, "None or 1", "leave it out: several workers are not available yet")
     if engine != "local":
         _refuse_option("engine", engine, '"local"', "leave it out: other engines are not available yet")
-    by_file = window == "header" or (isinstance(window, int) and window >= 0) or str(window).isdecimal()
-    if not by_file or isinstance(window, bool):
-        window = resolve_window(window, (), np.zeros(1)) if window != "minmax" else window
+    by_file = isinstance(window, str) and (window in ("header", "minmax") or window.isdecimal())
+    by_number = isinstance(window, int) and not isinstance(window, bool) and window >= 0
+    if not by_file and not by_number:
+        window = resolve_window(window, (), np.zeros(1))
     return _Options(window, bits, names)
 
 # %% ../../nbs/1_imaging/17_convert.ipynb #254d2600
@@ -88,12 +90,16 @@ def _refused_path(path: Path, source: Path) -> ImageError | None:
         try:
             inward = path.resolve(strict=True).is_relative_to(root)
         except (OSError, RuntimeError):
-            return ImageError("not_found", "The link leads nowhere.", "copy the file it should lead to")
+            return ImageError("not_found", "The link leads nowhere.", "copy the file it should lead to",
+                              found="a broken link or a loop", expected="a file")
         if not inward:
-            return ImageError("unsafe_path", "The link leads out of the folder.", "copy the file into the folder")
+            return ImageError("unsafe_path", "The link leads out of the folder.", "copy the file into the folder",
+                              found="a link to elsewhere", expected="a file inside the source")
     if path.is_dir():
-        return ImageError("empty", "The folder is empty or a link to a folder.", "nothing to do")
-    return None if path.is_file() else ImageError("not_readable", "It is no regular file.", "nothing to do")
+        return ImageError("empty", "The folder is empty or a link to a folder.", "nothing to do", found="a folder",
+                          expected="a file")
+    return None if path.is_file() else ImageError("not_readable", "It is no regular file.", "nothing to do",
+                                                  found="a pipe, socket or device", expected="a regular file")
 
 # %% ../../nbs/1_imaging/17_convert.ipynb #6b9cec92
 def _encode_png(picture: np.ndarray) -> bytes:  # picture: uint8 or uint16 (row, column), or uint8 (row, column, 3)
@@ -226,23 +232,48 @@ def _rewrite(path: Path, rows: list[dict]) -> None:
     with atomic_write(path) as file:
         file.write(data)
 
-# %% ../../nbs/1_imaging/17_convert.ipynb #464eade6
-def _prepared(source: str | os.PathLike, target: str | os.PathLike, options: _Options, resume: bool) -> tuple[Path,
-    Path, dict]:
-    "Source, target and the rows already done; the target exists and can be written. One clear error otherwise."
-    source, target = Path(source), Path(target)
+# %% ../../nbs/1_imaging/17_convert.ipynb #b8a2211c
+def _listed(source: Path, target: Path) -> list[Path]:
+    "Every input below `source`; nothing is written. Reasons: `not_found`, `bad_option`, `empty`, `not_readable`."
+    if not source.exists():
+        raise DataError("not_found", f"There is no file or folder `{source.name}`.", "check the path",
+                        found="no such name", expected="a DICOM file, or a folder of them")
+    if source.resolve() == target:
+        raise DataError("bad_option", "Source and target are the same.", "choose another target",
+                        found=f"`{source.name}` twice", expected="a target of its own")
     try:
-        if not source.exists():
-            raise DataError("not_found", f"There is no file or folder `{source.name}`.", "check the path")
-        if source.resolve() == target.resolve():
-            raise DataError("bad_option", "Source and target are the same.", "choose another target")
+        paths = list(_inputs(source, target))
+    except OSError as error:
+        raise DataError("not_readable", "A folder of the source cannot be listed.", "check its permissions",
+                        found=error, expected="folders that can be listed") from error
+    if source.is_dir() and not any(path != source for path in paths):
+        raise DataError("empty", f"The folder `{source.name}` is empty.", "check the path", found="0 files",
+                        expected="at least one file")
+    return paths
+
+# %% ../../nbs/1_imaging/17_convert.ipynb #14044ec8
+def _not_writable(target: Path, error: Exception) -> DataError:
+    return DataError("not_writable", f"The target `{target.name}` cannot be written.", "check space and permissions",
+                     found=error, expected="a folder that can be made and written")
+
+
+def _resolved(target: Path) -> Path:
+    "The target without links; it need not exist. Reasons: `not_writable`."
+    try:
+        return target.resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name, a loop of links
+        raise _not_writable(target, error) from error
+
+
+def _prepared(target: Path, options: _Options, resume: bool) -> dict[str, dict]:
+    "The rows already done; the target exists and can be written. Reasons: `not_writable`, `bad_manifest`."
+    try:
         target.mkdir(parents=True, exist_ok=True)
         done = _already_done(target, options) if resume else {}
         _rewrite(target / "manifest.jsonl", list(done.values()))
-        return source.absolute(), target.resolve(), done
     except (OSError, ValueError) as error:
-        raise DataError("not_writable", f"The target `{target.name}` cannot be written.",
-                        "check space and permissions", found=error) from error
+        raise _not_writable(target, error) from error
+    return done
 
 # %% ../../nbs/1_imaging/17_convert.ipynb #02281456
 def convert(
@@ -252,7 +283,7 @@ def convert(
     window: Window | str | int = "header",  # a Window, preset name, header number, "header" or "minmax"
     bits: int = 8,  # 8 or 16 for grey pictures; colour is always 8
     names: str = "hash",  # hash: of the path; mirror: folders and file names as in the source
-    deidentify: bool = True,  # no tag goes into a picture or its name, whatever this says; DICOM is not written here
+    deidentify: bool = True,  # only True: no tag goes into a picture or its name; DICOM is not written here
     workers: int | None = None,  # None or 1
     engine: str = "local",  # local
     resume: bool = True,  # skip what an earlier run finished
@@ -261,17 +292,12 @@ def convert(
     """Convert DICOM files to PNG pictures, with one row for each input in `manifest.jsonl`.
 
     A file that cannot be converted never stops the rest; its row has the reason. Reasons raised: `not_found`,
-    `not_writable`, `empty`, `bad_option`, `unknown_window`, `bad_manifest`.
+    `not_readable`, `not_writable`, `empty`, `bad_option`, `unknown_window`, `bad_manifest`.
     """
     options = _checked_options(window, bits, names, deidentify, workers, engine)
-    source, target, done = _prepared(source, target, options, resume)
-    try:
-        paths = list(_inputs(source, target))
-    except OSError as error:
-        raise DataError("not_readable", "A folder of the source cannot be listed.", "check its permissions",
-                        found=error) from error
-    if not any(path != source for path in paths) and source.is_dir():
-        raise DataError("empty", f"The folder `{source.name}` is empty.", "check the path")
+    source, target = Path(source).absolute(), _resolved(Path(target))
+    paths = _listed(source, target)
+    done = _prepared(target, options, resume)
     rows, resumed = _run(paths, source, target, options, done, on_progress)
     _finish(target, rows)
     return ConversionReport(target, tuple(rows), resumed)
@@ -290,7 +316,8 @@ def _run(paths, source: Path, target: Path, options: _Options, done: dict, on_pr
                 row = _convert_one(path, source, target, options)
             except _TargetFull as error:
                 raise DataError("not_writable", f"The target cannot be written any more; {len(rows)} inputs are done.",
-                                "make room or check permissions, then run again: it resumes", found=error) from error
+                                "make room or check permissions, then run again: it resumes", found=error,
+                                expected="a target that can be written") from error
             manifest.append(row)
         rows.append({**row, "source": relative.encode("utf-8", "replace").decode()})
         if on_progress:

@@ -35,16 +35,20 @@ from .window import PRESETS, Window, apply_window, minmax_window, resolve_window
 
 # %% ../../nbs/1_imaging/12_dicom.ipynb #f8458bf0
 @contextmanager
-def _refusing(reason: str, message: str, hint: str) -> Iterator[None]:
+def _refusing(
+    reason: str, message: str, hint: str, expected: str = "a file as the DICOM standard has it",
+) -> Iterator[None]:
     "Turn whatever goes wrong inside into one `ImageError`; the user's own interrupts pass."
     try:
         yield
     except (MedkitError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except MemoryError as error:
-        raise ImageError("too_large", "There is not enough memory.", "free memory or use a larger machine") from error
+        raise ImageError("too_large", "There is not enough memory.", "free memory or use a larger machine",
+                         found=str(error) or "memory is used up", expected="memory for one whole file") from error
     except BaseException as error:  # a panic of a Rust decoder (pyo3) is no `Exception`
-        raise ImageError(reason, message, hint, found=f"{type(error).__name__}: {error}"[:300]) from error
+        raise ImageError(reason, message, hint, found=f"{type(error).__name__}: {error}"[:300],
+                         expected=expected) from error
 
 # %% ../../nbs/1_imaging/12_dicom.ipynb #40155dea
 MAX_FILE_BYTES = 4 << 30  # a larger file is refused before it is read
@@ -56,24 +60,33 @@ def _too_large(what: str, found: str, limit: int) -> ImageError:
     return ImageError("too_large", f"{what} is larger than the limit.", "split it, or read it with another tool",
                       found=found, expected=f"at most {limit:,} bytes")
 
-# %% ../../nbs/1_imaging/12_dicom.ipynb #ab9ab079
+# %% ../../nbs/1_imaging/12_dicom.ipynb #f2ee13e8
+def _check_regular(path: Path) -> None:
+    "Refuse folders, pipes and devices, and files that are too large."
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        found = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
+        raise ImageError("not_readable", f"`{path.name}` is not a regular file.",
+                         "name a file; for a folder use `read_series`", found=found, expected="a regular file")
+    if status.st_size > MAX_FILE_BYTES:
+        raise _too_large(f"`{path.name}`", f"{status.st_size:,} bytes", MAX_FILE_BYTES)
+
+
 def _read_file(path: Path) -> bytes:
     "The bytes of a regular file of sensible size."
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError("not_readable", f"`{path.name}` is not a regular file.",
-                             "name a file; for a folder use `read_series`")
-        if status.st_size > MAX_FILE_BYTES:
-            raise _too_large(f"`{path.name}`", f"{status.st_size:,} bytes", MAX_FILE_BYTES)
+        _check_regular(path)
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        raise ImageError("not_found", f"There is no file `{path.name}`.", "check the path") from error
+        raise ImageError("not_found", f"There is no file `{path.name}`.", "check the path",
+                         found="a folder without that name" if path.parent.is_dir() else "no such folder",
+                         expected="a DICOM file") from error
     except OSError as error:
         raise ImageError("not_readable", f"`{path.name}` cannot be read.", "check its permissions",
-                         found=error) from error
+                         found=error, expected="a file that may be read") from error
     if not data:
-        raise ImageError("empty", f"`{path.name}` is empty.", "copy the file again")
+        raise ImageError("empty", f"`{path.name}` is empty.", "copy the file again", found="0 bytes",
+                         expected="a DICOM file")
     return data
 
 # %% ../../nbs/1_imaging/12_dicom.ipynb #068b2d7a
@@ -116,7 +129,7 @@ def _check_single_pixels(dataset: Dataset, data: bytes, name: str) -> None:
     dcmread(stream, force=True, stop_before_pixels=True)
     if at - stream.tell() > 12:
         raise ImageError("bad_header", f"`{name}` holds its pixels more than once.",
-                         "export the file again from its source")
+                         "export the file again from its source", found="two pixel elements", expected="one")
 
 # %% ../../nbs/1_imaging/12_dicom.ipynb #50c5d03b
 _SYNTAXES = {
@@ -132,7 +145,7 @@ def _parse(data: bytes, name: str) -> Dataset:
                          found=f"a file that begins with {data[:16]!r}", expected="the letters DICM at byte 128")
     if len(dataset) == 0:
         raise ImageError("truncated", f"`{name}` ends before its header does.", "copy the file again",
-                         found=f"{len(data):,} bytes")
+                         found=f"{len(data):,} bytes, no element", expected="a header and pixels")
     _check_whole(dataset, name)
     _check_single_pixels(dataset, data, name)
     if not dataset.file_meta.get("TransferSyntaxUID"):
@@ -148,7 +161,7 @@ _SAMPLES = {  # PS3.3 C.7.6.3.1.2: samples per pixel of each photometric interpr
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
-def _bad_header(message: str, found: object, expected: object = None) -> ImageError:
+def _bad_header(message: str, found: object, expected: object) -> ImageError:
     return ImageError("bad_header", message, "export the file again from its source", found=found, expected=expected)
 
 
@@ -157,7 +170,7 @@ def _whole(dataset: Dataset, keyword: str, default: int | None = None) -> int:
     value = dataset.get(keyword, default)
     value = default if value in (None, "") else value
     if not isinstance(value, int) or value < 1:
-        raise _bad_header(f"{keyword} must be a positive whole number.", repr(value)[:60])
+        raise _bad_header(f"{keyword} must be a positive whole number.", repr(value)[:60], "1 or more")
     return int(value)
 
 # %% ../../nbs/1_imaging/12_dicom.ipynb #433ba34a
@@ -228,7 +241,8 @@ def _decoder(dataset: Dataset):
         decoder = get_decoder(syntax)
     if not decoder.is_available:
         raise ImageError("undecodable", f"No installed package decodes {syntax.name}.",
-                         'install the codecs: pip install "medkit[codecs]"', found=syntax.name)
+                         'install the codecs: pip install "medkit[codecs]"', found=syntax.name,
+                         expected="an encoding that an installed package decodes")
     return decoder
 
 # %% ../../nbs/1_imaging/12_dicom.ipynb #d55eb290
@@ -264,7 +278,8 @@ def _decode(dataset: Dataset, frame: int) -> np.ndarray:  # (row, column) or (ro
                              expected=f"0 to {frames - 1}")
         compressed = dataset.file_meta.TransferSyntaxUID.is_encapsulated
         if dataset[keyword].is_undefined_length != compressed:
-            raise _bad_header("Pixels and transfer syntax do not fit.", dataset.file_meta.TransferSyntaxUID.name)
+            raise _bad_header("Pixels and transfer syntax do not fit.", dataset.file_meta.TransferSyntaxUID.name,
+                              f"{'plain' if compressed else 'compressed'} pixels declared, as the file holds them")
         _check_compressed(dataset, frame) if compressed else _check_length(dataset, dataset[keyword].value)
     with _refusing("undecodable", "The pixels cannot be decoded.",
                    "copy the file again, or ask the sender for an uncompressed copy"):
@@ -289,7 +304,8 @@ def _rescale(dataset: Dataset, frame: int) -> tuple[float, float]:
         return 1.0, 0.0
     usable = len(values) == 2 and all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
     if not usable or values[0] == 0:
-        raise _bad_header("Rescale slope and intercept must be two finite numbers, the slope not 0.", values)
+        raise _bad_header("Rescale slope and intercept must be two finite numbers, the slope not 0.", values,
+                          "[slope, intercept]")
     return float(values[0]), float(values[1])
 
 # %% ../../nbs/1_imaging/12_dicom.ipynb #e93c9808
@@ -357,7 +373,7 @@ def _header_windows(dataset: Dataset, frame: int) -> tuple[Window, ...]:
     if len(centers) != len(widths):
         raise ImageError("bad_window", "The header has not as many window widths as centres.",
                          "choose a window by its numbers",
-                         found=f"{len(centers)} centres, {len(widths)} widths")
+                         found=f"{len(centers)} centres, {len(widths)} widths", expected="as many of each")
     names = [str(name) for name in _several(item, "WindowCenterWidthExplanation")] + [""] * len(centers)
     stated = str(item.get("VOILUTFunction") or "LINEAR").strip().upper()
     windows = []
@@ -466,7 +482,7 @@ def _spacing_mm(dataset: Dataset, frame: int) -> tuple[float, float] | None:
         stated = _macro(dataset, "PixelMeasuresSequence", frame).get("PixelSpacing")
         spacing = tuple(float(value) for value in stated) if stated else None
     if spacing and (len(spacing) != 2 or not all(0 < value < math.inf for value in spacing)):
-        raise _bad_header("Pixel spacing must be two positive numbers.", spacing)
+        raise _bad_header("Pixel spacing must be two positive numbers.", spacing, "(rows, columns) in mm")
     return spacing
 
 # %% ../../nbs/1_imaging/12_dicom.ipynb #169e4e19
@@ -541,10 +557,21 @@ def read_image(
         raise ImageError("truncated" if cut else "no_pixels", f"`{path.name}` holds no picture.",
                          "copy the file again" if cut
                          else "pass an image; this file holds only a header, or was cut short",
-                         found=str(dataset.get("Modality", "no modality"))[:20])
+                         found=str(dataset.get("Modality", "no modality"))[:20], expected="a file with pixels")
     return DicomImage(path, dataset, notes)
 
 # %% ../../nbs/1_imaging/12_dicom.ipynb #336ad3d9
+def _checked_dataset(image: DicomImage, bits: int) -> Dataset:
+    "The data set of `image`, if both arguments are what they must be. Reasons: `bad_option`."
+    if not isinstance(image, DicomImage):
+        raise ImageError("bad_option", "Only a DicomImage can be rendered.", "open the file with `read_image`",
+                         found=type(image).__name__, expected="DicomImage")
+    if type(bits) is not int or bits not in (8, 16):
+        raise ImageError("bad_option", "A picture has 8 or 16 bits.", "choose one of them", found=repr(bits)[:40],
+                         expected="8 or 16")
+    return image.dataset
+
+
 def render_frame(
     image: DicomImage,
     window: Window | str | int = "header",  # a Window, preset name, header number or name, "header" or "minmax"
@@ -556,9 +583,7 @@ def render_frame(
     "header" takes the header's table or first window, and min-max where it has neither. Reasons: those of
     `DicomImage.pixels`, `unknown_window`, `bad_window`, `bad_option`. Source: DICOM PS3.3 C.11, PS3.4 N.2.
     """
-    dataset = image.dataset
-    if bits not in (8, 16):
-        raise ImageError("bad_option", "A picture has 8 or 16 bits.", "choose one of them", found=repr(bits)[:40])
+    dataset = _checked_dataset(image, bits)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         stored = _decode(dataset, frame)

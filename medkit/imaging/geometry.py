@@ -27,7 +27,8 @@ def slice_normal(
     lengths = np.linalg.norm(cosines.reshape(2, 3), axis=1)
     if not (np.isfinite(cosines).all() and np.allclose(lengths, 1, atol=0.01) and abs(across @ down) < 0.01):
         raise ImageError("bad_header", "The orientation is not two unit vectors at a right angle.",
-                         "export the series again from its source", found=cosines.tolist())
+                         "export the series again from its source", found=cosines.tolist(),
+                         expected="two vectors of length 1, at 90 degrees")
     normal = np.cross(across, down)
     return normal / np.linalg.norm(normal)
 
@@ -123,7 +124,8 @@ def series_affine(
         step = normal * thickness_mm
     else:
         raise ImageError("geometry_missing", "The distance between slices is not stated.",
-                         "use slices at different positions")
+                         "use slices at different positions", found=f"{len(positions)} slices at one place",
+                         expected="two positions, or a slice thickness")
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = step, cosines[3:] * spacing_mm[0], cosines[:3] * spacing_mm[1]
     affine[:3, 3] = positions[0]

@@ -80,8 +80,14 @@ def _existing_folder(folder: str | os.PathLike) -> Path:
     except (OSError, ValueError) as error:
         known = {FileNotFoundError: "not_found", ValueError: "not_found"}
         raise ImageError(known.get(type(error), "not_readable"), f"The folder `{folder.name}` cannot be listed.",
-                         "name a folder of DICOM files; for one file use `read_image`", found=error) from error
+                         "name a folder of DICOM files; for one file use `read_image`", found=error,
+                         expected="a folder that can be listed") from error
     return folder
+
+
+def _no_images(notes: list[str]) -> ImageError:
+    return ImageError("no_series", "There is no DICOM image in the folder.", "check the path",
+                      found=f"{len(notes)} files, none an image", expected="at least one DICOM image")
 
 
 def list_series(
@@ -90,9 +96,7 @@ def list_series(
     "The image series in a folder. Reasons: `not_found`, `not_readable`, `no_series`."
     images, notes, damaged = _open_all(_existing_folder(folder))
     if not images:
-        raise damaged[0] if damaged else ImageError(
-            "no_series", "There is no DICOM image in the folder.", "check the path",
-            found=f"{len(notes)} files that are no images")
+        raise damaged[0] if damaged else _no_images(notes)
     return _group(images)
 
 # %% ../../nbs/1_imaging/15_series.ipynb #79f719a3
@@ -107,9 +111,9 @@ def _choose(found: tuple[FoundSeries, ...], series: str | None) -> FoundSeries:
         return (exact or matches)[0]
     if series is None or matches:
         raise ImageError("several_series", f"The folder holds {len(found)} series.", "choose one with series=UID",
-                         found=listed)
+                         found=listed, expected="one series, or the UID of one")
     raise ImageError("no_series", f"No series has the UID {str(series)[:70]!r}.", "choose one of those found",
-                     found=listed)
+                     found=listed, expected="the whole UID of one of them, or its last part")
 
 # %% ../../nbs/1_imaging/15_series.ipynb #f11273da
 @dataclass(frozen=True)
@@ -148,7 +152,8 @@ def _slices(image: DicomImage) -> list[_Slice]:
         if (len(position), len(orientation), len(spacing)) != (3, 6, 2) or min(spacing) <= 0:
             raise ImageError("geometry_missing", f"`{image.path.name}` does not say where its slice lies.",
                              "use a series of cross-sections (CT, MR); read single pictures with `read_image`",
-                             found=f"position {position}, orientation {orientation}, spacing {spacing}")
+                             found=f"position {position}, orientation {orientation}, spacing {spacing}",
+                             expected="3 numbers, 6 numbers and 2 positive numbers")
         slices.append(_Slice(image, frame, position, orientation, spacing))
     return slices
 
@@ -184,7 +189,8 @@ def _stack(slices: list[_Slice]) -> np.ndarray:  # (slice, row, column), int16 i
     "The modality values of all slices, each by its own rescale."
     pictures = [one.image.pixels(one.frame) for one in slices]
     if any(picture.ndim != 2 for picture in pictures):
-        raise ImageError("mixed_series", "The slices are in colour.", "read them with `read_image`")
+        raise ImageError("mixed_series", "The slices are in colour.", "read them with `read_image`", found="colour",
+                         expected="grey pictures")
     whole = all(picture.dtype.kind in "iu" and -(2**15) <= picture.min() and picture.max() < 2**15
                 for picture in pictures)
     return np.stack(pictures, dtype=np.int16 if whole else np.float32, casting="unsafe")
@@ -195,7 +201,8 @@ def _drop_duplicates(voxels: np.ndarray, slices: list[_Slice], fault: Fault) -> 
     for number in fault.slices:
         if not np.array_equal(voxels[number], voxels[number - 1], equal_nan=voxels.dtype.kind == "f"):
             raise ImageError("duplicate_slices", "Two different slices lie at one position.",
-                             "split the series by time or echo first", found=f"slices {number - 1} and {number}")
+                             "split the series by time or echo first", found=f"slices {number - 1} and {number}",
+                             expected="one slice at each position, or equal pixels")
     kept = [number for number in range(len(slices)) if number not in fault.slices]
     return voxels[kept], [slices[number] for number in kept]
 
@@ -257,19 +264,19 @@ def read_series(
     """
     if on_fault not in _CHOICES:
         raise ImageError("bad_option", "on_fault has no such choice.", f"choose one of {', '.join(_CHOICES)}",
-                         found=repr(on_fault)[:40])
+                         found=repr(on_fault)[:40], expected=", ".join(_CHOICES))
     images, notes, damaged = _open_all(_existing_folder(folder))
     if damaged and (on_fault != "warn" or not images):
         raise damaged[0]
     notes += [f"damaged file left out: {error.message}" for error in damaged]
     if not images:
-        raise ImageError("no_series", "There is no DICOM image in the folder.", "check the path",
-                         found=f"{len(notes)} files that are no images")
+        raise _no_images(notes)
     chosen = _choose(_group(images), series).images
     notes += [f"{image.path.name}: localizer" for image in chosen if _is_localizer(image)]
     cuts = [cut for image in chosen if not _is_localizer(image) or len(chosen) == 1 for cut in _slices(image)]
     if not cuts:
-        raise ImageError("no_series", "The series holds only localizers.", "choose another series")
+        raise ImageError("no_series", "The series holds only localizers.", "choose another series",
+                         found=f"{len(chosen)} localizers", expected="at least one cross-section")
     return _to_volume(_stack_order(cuts), on_fault, tuple(notes))
 
 # %% ../../nbs/1_imaging/15_series.ipynb #82356354
@@ -280,7 +287,8 @@ def _to_volume(slices: list[_Slice], on_fault: str, notes: tuple[str, ...]) -> V
     faults = find_faults(positions, first.orientation)
     if faults and on_fault == "raise":
         raise ImageError(faults[0].kind, f"The series has a fault: {'; '.join(fault.message for fault in faults)}",
-                         'read it with on_fault="correct" to resample it, or on_fault="warn" to keep it as it is')
+                         'read it with on_fault="correct" to resample it, or on_fault="warn" to keep it as it is',
+                         found=", ".join(fault.kind for fault in faults), expected="one straight, even stack")
     voxels = _stack(slices)
     if faults and on_fault == "correct":
         voxels, positions = _correct(voxels, slices, faults)
@@ -293,22 +301,32 @@ def _to_volume(slices: list[_Slice], on_fault: str, notes: tuple[str, ...]) -> V
     return Volume(voxels, affine, (apart, *first.spacing_mm), faults, patient, unit, notes)
 
 # %% ../../nbs/1_imaging/15_series.ipynb #5e118e58
-def _storable(volume: Volume) -> np.ndarray:  # int16
-    "The voxels as 16-bit integers, if that changes none of them."
+def _check_writable(volume: Volume) -> None:
+    "Refuse what a CT series cannot say truly."
+    if not isinstance(volume, Volume):
+        raise ImageError("bad_option", "Only a Volume can be written as a series.", "build one with Volume(...)",
+                         found=type(volume).__name__, expected="Volume")
     if volume.unit != "HU":
         raise ImageError("bad_option", "Only CT volumes in HU can be written as a CT series.",
-                         "convert the values to HU first", found=repr(volume.unit))
-    uncorrected = [fault.kind for fault in volume.faults if not getattr(fault, "corrected", False)]
+                         "convert the values to HU first", found=repr(volume.unit), expected="'HU'")
+    uncorrected = [getattr(fault, "kind", str(fault)) for fault in volume.faults
+                   if not getattr(fault, "corrected", False)]
     if uncorrected:
         raise ImageError(uncorrected[0], "The volume has a geometry fault that a series would hide.",
-                         'read it with on_fault="correct" first', found=", ".join(uncorrected))
+                         'read it with on_fault="correct" first', found=", ".join(uncorrected),
+                         expected="no fault, or only corrected ones")
+
+
+def _storable(volume: Volume) -> np.ndarray:  # int16
+    "The voxels as 16-bit integers, if that changes none of them."
     voxels = volume.voxels
     with np.errstate(invalid="ignore"):
         stored = voxels.astype(np.int16)
     if not np.array_equal(stored, voxels):
         raise ImageError("bad_shape", "The voxels are not whole numbers of 16 bits.",
                          "round and clip them first: np.rint(voxels).clip(-32768, 32767)",
-                         found=f"{voxels.dtype}, {np.nanmin(voxels):g} to {np.nanmax(voxels):g}")
+                         found=f"{voxels.dtype}, {np.nanmin(voxels):g} to {np.nanmax(voxels):g}",
+                         expected="whole numbers from -32768 to 32767")
     return stored
 
 
@@ -328,7 +346,8 @@ def _decimal(value: float) -> str:
         text = f"{float(value):.{digits}g}"
         if len(text) <= 16:
             return text
-    raise ImageError("geometry_missing", "A number does not fit a DICOM decimal.", "check the affine", found=value)
+    raise ImageError("geometry_missing", "A number does not fit a DICOM decimal.", "check the affine", found=value,
+                     expected="a number of at most 16 characters")
 
 
 def _directions(volume: Volume) -> list[str]:
@@ -337,15 +356,17 @@ def _directions(volume: Volume) -> list[str]:
     step = volume.affine[:3, 0] / np.linalg.norm(volume.affine[:3, 0])
     if abs(abs(np.cross(across, down) @ step) - 1) > 1e-4:
         raise ImageError("gantry_tilt", "The slices are not stacked along their normal.",
-                         "resample the volume upright first")
+                         "resample the volume upright first", found=f"steps along {step.round(4).tolist()}",
+                         expected=f"along {np.cross(across, down).round(4).tolist()}")
     return [_decimal(value) for value in (*across, *down)]
 
 
 def _patient_text(key: str) -> str:
     "A patient key as DICOM text (PS3.5 6.2: LO, at most 64 characters, no backslash or control character)."
-    if len(key) > 64 or "\\" in key or any(ord(letter) < 32 for letter in key):
+    if not isinstance(key, str) or len(key) > 64 or "\\" in key or any(ord(letter) < 32 for letter in key):
         raise ImageError("bad_option", "The patient key does not fit DICOM's Patient ID.",
-                         "use at most 64 plain characters", found=repr(key)[:80])
+                         "use at most 64 plain characters", found=repr(key)[:80],
+                         expected="text without backslash and control characters")
     return key
 
 # %% ../../nbs/1_imaging/15_series.ipynb #6837dfa6
@@ -397,12 +418,15 @@ def write_series(
     Reasons: `already_exists`, `not_writable`, `bad_shape`, `bad_option`, and the faults that the volume carries.
     Source: DICOM PS3.3 A.3 (CT Image), PS3.10.
     """
-    folder, stored = Path(folder), _storable(volume)
+    folder = Path(folder)
+    _check_writable(volume)
+    stored = _storable(volume)
     header = _common_header(volume, stored)
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise DataError("already_exists", f"`{folder.name}` exists and is not an empty folder.",
-                            "choose another folder")
+                            "choose another folder", found="a file, or files in the folder",
+                            expected="a new or empty folder")
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
@@ -415,7 +439,8 @@ def write_series(
             shutil.rmtree(partial, ignore_errors=True)
     except (OSError, ValueError) as error:
         raise DataError("not_writable", f"The series cannot be written to `{folder.name}`.",
-                        "check space and permissions", found=error) from error
+                        "check space and permissions", found=error,
+                        expected="a folder that can be made and written") from error
     return sorted(folder.iterdir())
 
 # %% ../../nbs/1_imaging/15_series.ipynb #1e4cd412

@@ -8,6 +8,7 @@ __all__ = ['PANCREAS', 'SOFT_TISSUE', 'LIVER', 'LUNG', 'MEDIASTINUM', 'BONE', 'B
 
 # %% ../../nbs/1_imaging/10_window.ipynb #ba191385
 import math
+import re
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -21,19 +22,21 @@ _SMALLEST = {"LINEAR": 1.0, "LINEAR_EXACT": math.ulp(0.0), "SIGMOID": math.ulp(0
 
 def _check_window(center: float, width: float, function: str) -> None:
     "Raise `ImageError` unless the three values make a window."
-    if function not in _SMALLEST:
+    if function not in tuple(_SMALLEST):
         raise ImageError(
-            "bad_window", "No such window function.", f"use one of {', '.join(_SMALLEST)}", found=repr(function)
+            "bad_window", "No such window function.", f"use one of {', '.join(_SMALLEST)}", found=repr(function)[:80],
+            expected=", ".join(_SMALLEST),
         )
     try:
         fine = math.isfinite(center) and math.isfinite(width) and width >= _SMALLEST[function]
-    except TypeError:
+    except (TypeError, ValueError, OverflowError):
         fine = False
     if not fine:
         raise ImageError(
             "bad_window", f"A {function} window needs a finite centre and a positive width"
             f"{' of at least 1' if function == 'LINEAR' else ''}.",
-            "correct the numbers; for a width below 1 use the function LINEAR_EXACT", found=f"C {center!r} W {width!r}",
+            "correct the numbers; for a width below 1 use the function LINEAR_EXACT", found=f"C {center!r:.40} W {width!r:.40}",
+            expected=f"finite numbers, the width {'at least 1' if function == 'LINEAR' else 'above 0'}",
         )
 
 # %% ../../nbs/1_imaging/10_window.ipynb #0a115ddb
@@ -66,13 +69,31 @@ class Window:
     def __repr__(self):
         return f"Window(C {self.center:g} W {self.width:g} {self.function}{', ' + self.name if self.name else ''})"
 
+# %% ../../nbs/1_imaging/10_window.ipynb #b80e6325
+def _real_numbers(values: object) -> np.ndarray:
+    "`values` as an array of real numbers. Reasons: `bad_shape`."
+    try:
+        values = np.asarray(values)
+    except ValueError as error:  # lists of unequal length
+        raise ImageError("bad_shape", "The values do not form an array.", "pass one array of numbers", found=error,
+                         expected="rows of one length") from error
+    if values.dtype.kind not in "biuf":
+        raise ImageError("bad_shape", "Only real numbers can be shown in grey.", "pass one array of numbers",
+                         found=f"an array of {values.dtype}", expected="integers or floats")
+    return values
+
 # %% ../../nbs/1_imaging/10_window.ipynb #8d1ecd12
 def apply_window(
     values: np.ndarray,  # any shape, modality values: HU in CT
-    window: Window,  # slab to keep
+    window: Window | str,  # slab to keep, or a preset's name, or "minmax"
 ) -> np.ndarray:  # same shape, float32 in [0, 1]
-    "Grey levels of `values` seen through `window`, by its own function (DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3)."
-    values = np.asarray(values)
+    """Grey levels of `values` seen through `window`, by its own function.
+
+    Reasons: `unknown_window`, `bad_shape`. Source: DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3.
+    """
+    values = _real_numbers(values)
+    if not isinstance(window, Window):
+        window = resolve_window(window, (), values)
     values = values.astype(np.result_type(values.dtype, np.float32), copy=False)
     if window.function == "SIGMOID":
         # 1 / (1 + exp(-4 (x - c) / w)), written with tanh so that no value overflows
@@ -116,11 +137,15 @@ def minmax_window(
     """
     finite = np.asarray(values)[np.isfinite(values)]
     if finite.size == 0:
-        raise ImageError("bad_window", "No value is finite, so there is no range.", "choose a window by its numbers")
+        raise ImageError("bad_window", "No value is finite, so there is no range.", "choose a window by its numbers",
+                         found="no finite value", expected="at least one")
     low, high = float(finite.min()), float(finite.max())
     return Window(low / 2 + high / 2, (high - low) or 1.0, "LINEAR_EXACT", "minmax")
 
 # %% ../../nbs/1_imaging/10_window.ipynb #89b83191
+_NUMBER = re.compile(r"[0-9]{1,6}")  # the number of a window in a header
+
+
 def _unknown_window(choice, header: tuple[Window, ...]) -> ImageError:
     "The error that lists every window there is."
     listed = ", ".join(f"{number}: {window!r}" for number, window in enumerate(header)) or "none"
@@ -146,7 +171,7 @@ def resolve_window(
             return minmax_window(values)
         if found := PRESETS.get(wanted) or named.get(wanted):
             return found
-        choice = 0 if wanted == "header" and header else int(wanted) if wanted.isdecimal() else choice
+        choice = 0 if wanted == "header" and header else int(wanted) if _NUMBER.fullmatch(wanted) else choice
     if isinstance(choice, int) and not isinstance(choice, bool) and 0 <= choice < len(header):
         return header[choice]
     raise _unknown_window(choice, header)

@@ -182,20 +182,25 @@ def _broken_bars(gate: Gate, value: Real | Metric, number: float) -> list[str]:
     return broken
 
 # %% ../../nbs/5_stages/53_gate.ipynb #932d8a7b
+def _plain(number: float) -> str:
+    "A number for people: no powers of ten below a million million."
+    return f"{number:,.0f}" if 1000 <= abs(number) < 1e12 else f"{number:.4g}"
+
+
 def _check_one(gate: Gate, measured: dict) -> GateRow:
     "One gate against what was measured."
     value, why = _look_up(measured, gate.variant, gate.metric)
     if value is None:
         return GateRow(gate.name, gate.metric, gate.required(), "not measured", "fail", why)
     number = float(value.value if isinstance(value, Metric) else value)
-    words = f"{number:.4g}" + (f" [{value.low:.3f}, {value.high:.3f}]" if isinstance(value, Metric) else "")
+    words = _plain(number) + (f" [{value.low:.3f}, {value.high:.3f}]" if isinstance(value, Metric) else "")
     if gate.ratio_to:
         other, why = _look_up(measured, gate.ratio_to, gate.metric)
         base = None if other is None else float(other.value if isinstance(other, Metric) else other)
         if base is None or base <= 0:
             why = why or f"{gate.ratio_to} is {base:g}: no ratio"
             return GateRow(gate.name, gate.metric, gate.required(), words, "fail", why)
-        number, words = number / base, f"{number / base:.4g} ({number:.4g} / {base:.4g})"
+        number, words = number / base, f"{number / base:.4g} ({_plain(number)} / {_plain(base)})"
     broken = _broken_bars(gate, value, number)
     return GateRow(gate.name, gate.metric, gate.required(), words, "fail" if broken else "pass", "; ".join(broken))
 
