@@ -211,11 +211,22 @@ def _zip_members(path: Path, max_bytes: int) -> Iterator[tuple[str, bool, Callab
             mode = member.external_attr >> 16
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise _unsafe(member.filename, "it is a link or a device")
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack without a limit
+                raise _unsafe(member.filename, "its compression is unusual")
             if member.is_dir():
                 yield member.filename, True, None
                 continue
             with archive.open(member) as budget.stream:
                 yield member.filename, False, budget
+
+# %% ../nbs/0_ground/05_datasets.ipynb #5cd7bc87
+class _PlainHeader(tarfile.TarInfo):
+    "A tar header whose long names and comments are short enough to be honest."
+
+    def _proc_member(self, archive):
+        if not (self.isreg() or self.isdir()) and self.size > 1 << 20:
+            raise _unsafe(self.name, "its header swells")
+        return super()._proc_member(archive)
 
 
 def _tar_members(path: Path, max_bytes: int) -> Iterator[tuple[str, bool, Callable]]:
@@ -224,7 +235,8 @@ def _tar_members(path: Path, max_bytes: int) -> Iterator[tuple[str, bool, Callab
     with open(path, "rb") as file:
         kind = kinds.get(file.read(2))
     opened = import_module(kind).open(path) if kind else open(path, "rb")
-    with opened as stream, tarfile.open(fileobj=_Capped(stream, max_bytes + (1 << 20)), mode="r|") as archive:
+    capped = _Capped(opened, max_bytes + (1 << 20))
+    with opened, tarfile.open(fileobj=capped, mode="r|", tarinfo=_PlainHeader) as archive:
         for member in archive:
             if not (member.isreg() or member.isdir()) or member.issparse():
                 raise _unsafe(member.name, "it is a link or a device")

@@ -82,7 +82,8 @@ def _commit(temporary: Path, target: Path) -> None:
 def _not_writable(path: Path, error: Exception) -> DataError:
     "The error of a target that refuses to be written."
     hint = "check that the folder exists, that you may write there and that the disk has room"
-    return DataError("not_writable", f"`{path.name}` cannot be written.", hint, found=error)
+    expected = "a folder that can be written"
+    return DataError("not_writable", f"`{path.name}` cannot be written.", hint, found=error, expected=expected)
 
 # %% ../nbs/0_ground/02_files.ipynb #a2bd1a8d
 @contextmanager

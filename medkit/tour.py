@@ -240,5 +240,5 @@ def _writable_folder(folder: Path) -> Path:
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise DataError("not_writable", f"The folder {folder} cannot be made or written.",
-                        "choose another with --target", found=error.strerror) from error
+                        "choose another with --target", found=error.strerror, expected="a new or writable folder") from error
     return folder

@@ -485,3 +485,22 @@ def test_a_shipped_set_that_was_changed_is_refused(tmp_path, monkeypatch):
     with pytest.raises(DataError) as refused:
         fetch("medkit_bcg_simulated")
     assert refused.value.reason == "checksum_mismatch" and "bcg_simulated.csv" in str(refused.value)
+
+
+def test_bombs_in_archive_formats_without_limits_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "b.zip", "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("zeros", bytes(50 << 20))
+    with tarfile.open(tmp_path / "b.tar.gz", "w:gz", format=tarfile.PAX_FORMAT, pax_headers={"comment": "x" * (40 << 20)}) as archive:
+        archive.addfile(tarfile.TarInfo("a"))
+    for name in ("b.zip", "b.tar.gz"):
+        with pytest.raises(DataError) as refused:
+            unpack(tmp_path / name, tmp_path / "out", max_bytes=1 << 20)
+        assert refused.value.reason == "unsafe_archive" and not (tmp_path / "out").exists()
+
+
+def test_a_store_is_always_a_file(tmp_path, monkeypatch):
+    from medkit.stages import Store
+
+    monkeypatch.chdir(tmp_path)
+    Store(":memory:").append("note", "a", {"text": "kept"})
+    assert [record.body for record in Store(":memory:").records()] == [{"text": "kept"}]

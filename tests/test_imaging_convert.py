@@ -133,12 +133,47 @@ def test_full_disk_stops_once_and_cleanly(source, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("arguments", [
     {"window": "pancraes"}, {"window": None}, {"bits": 12}, {"bits": "8"}, {"names": "patient"}, {"engine": "ray"}, {"workers": 2}, {"workers": "a"},
-    {"deidentify": None},
-])
+    {"deidentify": None}, {"deidentify": False}, {"deidentify": 1}, {"window": (40, 400)}, {"window": np.zeros(2)}, {"names": np.zeros(2)},
+    {"workers": np.zeros(2)}, {"engine": np.zeros(2)},
+], ids=str)
 def test_wrong_options_do_nothing(source, tmp_path, arguments):
-    with pytest.raises(MedkitError):
+    with pytest.raises(MedkitError) as caught:
         convert(source, tmp_path / "out", **arguments)
+    assert caught.value.reason == ("unknown_window" if "window" in arguments else "bad_option")
+    assert None not in (caught.value.found, caught.value.expected)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_with_tags_is_not_on_offer(source, tmp_path):
+    with pytest.raises(MedkitError, match="never carries a tag"):
+        convert(source, tmp_path / "out", deidentify=False)
+
+
+@pytest.mark.parametrize(("name", "reason"), [("empty", "empty"), ("none", "not_found"), ("a\0b", "not_found")])
+def test_a_source_without_files_leaves_no_target(tmp_path, name, reason):
+    (tmp_path / "empty").mkdir()
+    for target in (tmp_path / "out", tmp_path / "empty" / "out", tmp_path / "out" / "deeper"):
+        with pytest.raises(DataError) as caught:
+            convert(tmp_path / name, target)
+        assert caught.value.reason == reason and None not in (caught.value.found, caught.value.expected)
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+
+
+def test_an_earlier_target_is_untouched_by_an_empty_source(source, tmp_path):
+    convert(source, tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty"):
+        convert(tmp_path / "empty", tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+@pytest.mark.parametrize("target", ["in", "in/note.txt", "in/note.txt/below", "a\0b"])
+def test_a_bad_target_is_refused_in_words(source, tmp_path, target):
+    with pytest.raises(DataError) as caught:
+        convert(source, tmp_path / target)
+    assert caught.value.reason == ("bad_option" if target == "in" else "not_writable")
+    assert None not in (caught.value.found, caught.value.expected)
 
 
 def test_a_foreign_manifest_is_left_alone(source, tmp_path):

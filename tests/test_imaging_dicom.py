@@ -246,3 +246,39 @@ def test_planar_configuration_makes_no_difference():
     one, other = (read_image(DATA / "pydicom-data" / name).display() for name in names)
     assert one.shape == other.shape
     assert read_image(DATA / "pydicom-data" / "color-pl.dcm").dataset.PlanarConfiguration == 1
+
+
+def test_every_refusal_says_what_was_found_and_expected(tmp_path, monkeypatch):
+    whole = (PACKAGED / "CT_small.dcm").read_bytes()
+    for name, data in {"empty": b"", "page": b"<html>" * 99, "cut": whole[:-9000], "head": whole[:132]}.items():
+        (tmp_path / name).write_bytes(data)
+    image = read_image(PACKAGED / "CT_small.dcm")
+    asks = {
+        "not_found": [lambda: read_image(tmp_path / "none"), lambda: read_image(tmp_path / "none" / "none"), lambda: read_image("a\0b")],
+        "not_readable": [lambda: read_image(tmp_path)],
+        "empty": [lambda: read_image(tmp_path / "empty")],
+        "not_dicom": [lambda: read_image(tmp_path / "page")],
+        "truncated": [lambda: read_image(tmp_path / "cut"), lambda: read_image(tmp_path / "head")],
+        "no_pixels": [lambda: read_image(PACKAGED / "test-SR.dcm")],
+        "unknown_window": [lambda: image.display("pancraes"), lambda: image.display(7), lambda: image.display(None)],
+        "bad_frame": [lambda: image.display(frame=3), lambda: image.display(frame=None), lambda: image.pixels("a")],
+        "bad_option": [lambda: render_frame(image, bits=12), lambda: render_frame(image, bits=None), lambda: render_frame(None)],
+        "bad_header": [lambda: changed("CT_small.dcm", tmp_path / "a", RescaleSlope=0).pixels(),
+                       lambda: changed("CT_small.dcm", tmp_path / "b", Rows=127).display(),
+                       lambda: changed("CT_small.dcm", tmp_path / "c", Rows=None).display(),
+                       lambda: changed("CT_small.dcm", tmp_path / "d", SamplesPerPixel=3).display(),
+                       lambda: changed("CT_small.dcm", tmp_path / "e", PixelSpacing=[0, 1]).spacing_mm],
+        "bad_window": [lambda: changed("CT_small.dcm", tmp_path / "f", WindowCenter=[1, 2], WindowWidth=[3]).display(),
+                       lambda: changed("CT_small.dcm", tmp_path / "g", WindowCenter=[1], WindowWidth=[0]).display()],
+        "too_large": [lambda: changed("CT_small.dcm", tmp_path / "h", Rows=65535, Columns=65535).display()],
+    }
+    for reason, calls in asks.items():
+        for number, call in enumerate(calls):
+            with pytest.raises(ImageError) as caught:
+                call()
+            assert caught.value.reason == reason, number
+            assert None not in (caught.value.found, caught.value.expected), (reason, number)
+    monkeypatch.setattr("medkit.imaging.dicom.MAX_FILE_BYTES", 1000)
+    with pytest.raises(ImageError) as caught:
+        read_image(PACKAGED / "CT_small.dcm")
+    assert caught.value.reason == "too_large" and None not in (caught.value.found, caught.value.expected)

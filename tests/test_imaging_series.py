@@ -1,6 +1,7 @@
 "Series: real ones, faulty ones, and what other programs read back from those medkit writes."
 
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medkit.errors import ImageError, MedkitError
-from medkit.imaging import Mask, Volume, axial_affine, check_same_frame, find_faults, read_series, series_affine, slice_normal, write_series
+from medkit.imaging import Mask, Volume, axial_affine, check_same_frame, find_faults, list_series, read_series, series_affine, slice_normal, write_series
 
 DATA = Path(os.environ["MEDKIT_DATA"]) / "imaging" if "MEDKIT_DATA" in os.environ else None
 real = pytest.mark.skipif(DATA is None, reason="MEDKIT_DATA is not set: real recordings are not here")
@@ -63,34 +64,117 @@ def test_head_to_feet_comes_back_at_the_same_places(tmp_path):
     np.testing.assert_allclose(back.affine, plain.affine, atol=1e-6)
 
 
-def test_simpleitk_reads_the_same(tmp_path):
+def oblique():
+    "A volume turned by 30 degrees about x, with values from end to end of 16 bits, stored from the feet up."
+    plain, angle = made_up(), np.radians(30)
+    affine = plain.affine.copy()
+    affine[:3, :3] = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]]) @ plain.affine[:3, :3]
+    voxels = np.random.default_rng(1).integers(-(2**15), 2**15, plain.shape).astype(np.int16)
+    voxels[0, 0, :2] = -(2**15), 2**15 - 1
+    return replace(plain, voxels=voxels, affine=affine)
+
+
+@pytest.mark.parametrize("make", [made_up, oblique])
+def test_simpleitk_reads_the_same(tmp_path, make):
+    "Voxels, spacing, origin and directions, all of them."
     sitk = pytest.importorskip("SimpleITK")
-    volume = made_up()
+    volume = make()
     write_series(volume, tmp_path / "series")
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path / "series")))
     image = reader.Execute()
-    assert (sitk.GetArrayFromImage(image) == volume.voxels).all()
-    np.testing.assert_allclose(image.GetSpacing()[::-1], volume.spacing_mm)
-    np.testing.assert_allclose(image.GetOrigin(), volume.affine[:3, 3])
-    for index in [(0, 0, 0), (4, 7, 8), (2, 3, 1)]:
-        np.testing.assert_allclose(image.TransformIndexToPhysicalPoint(index[::-1]), (volume.affine @ (*index, 1))[:3], atol=1e-6)
+    assert np.array_equal(sitk.GetArrayFromImage(image), volume.voxels)
+    np.testing.assert_allclose(image.GetSpacing()[::-1], volume.spacing_mm, rtol=1e-9)
+    np.testing.assert_allclose(image.GetOrigin(), volume.affine[:3, 3], atol=1e-9)
+    steps = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()  # columns: mm along column, row, slice
+    np.testing.assert_allclose(steps[:, ::-1], volume.affine[:3, :3], atol=1e-6)
+    for index in np.ndindex(2, 2, 2):
+        corner = tuple(int(end * (size - 1)) for end, size in zip(index, volume.shape))
+        np.testing.assert_allclose(image.TransformIndexToPhysicalPoint(corner[::-1]), (volume.affine @ (*corner, 1))[:3], atol=1e-6)
+
+
+def dcmtk_values(path, folder):
+    "What dcmtk reads in a file: the text of every tag, and the bytes of the pixels."
+    dump = subprocess.run(["dcmdump", "+W", str(folder), "+L", str(path)], capture_output=True, text=True, timeout=60)
+    assert dump.returncode == 0 and not dump.stderr.strip(), dump.stderr
+    raw, = folder.glob(f"{path.name}*.raw")
+    values = {}
+    for line in dump.stdout.splitlines():
+        match = re.match(r"\(\w{4},\w{4}\) \w\w (?:\[(.*?)\]|=?(\S+)).*# .* (\w+)$", line)
+        if match:
+            values[match[3]] = match[1] if match[1] is not None else match[2]
+    return values, raw.read_bytes()
 
 
 @pytest.mark.skipif(shutil.which("dcmdump") is None, reason="dcmdump (dcmtk) is not installed")
-def test_dcmtk_reads_the_same(tmp_path):
-    from PIL import Image
+@pytest.mark.parametrize("make", [made_up, oblique])
+def test_dcmtk_reads_the_same(tmp_path, make):
+    "Every voxel of every slice as dcmtk extracts it, with the place, the spacing and the rescale it reads."
+    volume = make()
+    for number, path in enumerate(write_series(volume, tmp_path / "series")):
+        (tmp_path / str(number)).mkdir()
+        tags, pixels = dcmtk_values(path, tmp_path / str(number))
+        numbers = {name: np.array(text.split("\\"), float) for name, text in tags.items()
+                   if name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept")}
+        shape = int(tags["Rows"]), int(tags["Columns"])
+        assert (tags["BitsAllocated"], tags["PixelRepresentation"], tags["SOPClassUID"]) == ("16", "1", "CTImageStorage")
+        stored = np.frombuffer(pixels, "<i2").reshape(shape)
+        assert np.array_equal(stored * numbers["RescaleSlope"] + numbers["RescaleIntercept"], volume.voxels[number])
+        np.testing.assert_allclose(numbers["ImagePositionPatient"], (volume.affine @ (number, 0, 0, 1))[:3], atol=1e-9)
+        np.testing.assert_allclose(numbers["PixelSpacing"], volume.spacing_mm[1:], atol=1e-9)
+        cosines = np.concatenate([volume.affine[:3, 2] / volume.spacing_mm[2], volume.affine[:3, 1] / volume.spacing_mm[1]])
+        np.testing.assert_allclose(numbers["ImageOrientationPatient"], cosines, atol=1e-9)
 
-    files = write_series(made_up(), tmp_path / "series")
-    dump = subprocess.run(["dcmdump", str(files[0])], capture_output=True, text=True, timeout=60)
-    assert dump.returncode == 0 and not dump.stderr.strip(), dump.stderr
-    assert "CTImageStorage" in dump.stdout and "[-10.5\\20.25\\7.125]" in dump.stdout
-    if shutil.which("dcm2pnm"):
-        done = subprocess.run(["dcm2pnm", "+Wi", "1", str(files[2]), str(tmp_path / "x.pgm")], capture_output=True, timeout=60)
-        assert done.returncode == 0
-        ours = read_series(tmp_path / "series").voxels[2]
-        from medkit.imaging import PANCREAS, apply_window, to_uint8
-        assert (np.abs(np.asarray(Image.open(tmp_path / "x.pgm")).astype(int) - to_uint8(apply_window(ours, PANCREAS))) <= 1).all()
+
+@pytest.mark.skipif(shutil.which("dcmconv") is None, reason="dcmconv (dcmtk) is not installed")
+@pytest.mark.parametrize("syntax", ["+ti", "+tb", "+td"])
+def test_what_dcmtk_rewrites_reads_the_same(tmp_path, syntax):
+    "The series in another encoding (implicit, big endian, deflated) is the same volume."
+    volume = oblique()
+    (tmp_path / "other").mkdir()
+    for path in write_series(volume, tmp_path / "series"):
+        done = subprocess.run(["dcmconv", syntax, str(path), str(tmp_path / "other" / path.name)], capture_output=True, timeout=60)
+        assert done.returncode == 0 and not done.stderr, done.stderr
+    back = read_series(tmp_path / "other")
+    assert np.array_equal(back.voxels, volume.voxels)
+    np.testing.assert_allclose(back.affine, volume.affine, atol=1e-9)
+
+
+@pytest.mark.parametrize("volume", [None, "volume", np.zeros((2, 3, 4)), {}, 5, read_series], ids=str)
+def test_only_a_volume_is_written(tmp_path, volume):
+    with pytest.raises(ImageError) as caught:
+        write_series(volume, tmp_path / "new")
+    assert caught.value.reason == "bad_option" and caught.value.expected == "Volume"
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_refusal_says_what_was_found_and_expected(tmp_path):
+    volume, packaged = made_up(), Path(pydicom.data.get_testdata_file("CT_small.dcm", download=False)).parent
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a.txt").write_text("a")
+    study, gappy = packaged / "dicomdirtests" / "98892001", packaged / "dicomdirtests" / "77654033"
+    asks = {
+        "no_series": [lambda: read_series(tmp_path / "empty"), lambda: read_series(study, series="9.9.9"),
+                      lambda: read_series(study, series="0.2"), lambda: list_series(tmp_path / "full")],
+        "several_series": [lambda: read_series(study)],
+        "not_found": [lambda: read_series(tmp_path / "none"), lambda: read_series("a\0b")],
+        "not_readable": [lambda: read_series(tmp_path / "full" / "a.txt")],
+        "missing_slices": [lambda: read_series(gappy, series="28319.0.2")],
+        "bad_option": [lambda: read_series(study, on_fault="x"), lambda: read_series(study, on_fault=None),
+                       lambda: write_series(replace(volume, unit=""), tmp_path / "new"), lambda: write_series(None, tmp_path / "new"),
+                       lambda: write_series(replace(volume, patient_key="a\\b"), tmp_path / "new"),
+                       lambda: check_same_frame(volume, None)],
+        "already_exists": [lambda: write_series(volume, tmp_path / "full")],
+        "not_writable": [lambda: write_series(volume, tmp_path / "full" / "a.txt" / "below")],
+        "bad_shape": [lambda: write_series(replace(volume, voxels=volume.voxels + 0.5), tmp_path / "new")],
+    }
+    for reason, calls in asks.items():
+        for call in calls:
+            with pytest.raises(MedkitError) as caught:
+                call()
+            assert caught.value.reason == reason
+            assert None not in (caught.value.found, caught.value.expected), (reason, caught.value)
 
 
 def test_required_attributes_are_there(tmp_path):

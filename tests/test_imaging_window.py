@@ -89,3 +89,35 @@ def test_huge_and_tiny_values_do_not_overflow():
 def test_integers_of_every_kind():
     for kind in ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "f4", "f8"):
         assert apply_window(np.array([0, 50, 100], kind), Window(50, 100, "LINEAR_EXACT")).tolist() == [0, 0.5, 1]
+
+
+@pytest.mark.parametrize("name", [*PRESETS, "Soft Tissue", "soft-tissue", "minmax"])
+def test_names_are_windows_too(name):
+    values = np.linspace(-1200, 2000, 41)
+    assert np.array_equal(apply_window(values, name), apply_window(values, resolve_window(name, (), values)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.one_of(st.none(), st.text(max_size=20), st.integers(), st.floats(), st.lists(st.integers()), st.binary(max_size=5), st.just("9" * 5000)))
+def test_what_is_no_window_is_refused(choice):
+    with pytest.raises(ImageError) as caught:
+        apply_window(np.arange(3), choice)
+    assert caught.value.reason == "unknown_window" and None not in (caught.value.found, caught.value.expected)
+
+
+@pytest.mark.parametrize("values", [None, "abc", b"x", {}, [1j], [[1], [1, 2]], np.array(["a"])], ids=str)
+def test_what_is_no_number_is_refused(values):
+    with pytest.raises(ImageError) as caught:
+        apply_window(values, "lung")
+    assert caught.value.reason == "bad_shape" and None not in (caught.value.found, caught.value.expected)
+
+
+@pytest.mark.parametrize("arguments", [
+    (0, 0), (0, 0.5), (math.nan, 9), ("40", 400), (40, None), (10**400, 9), (0, 10**400), (np.zeros(3), 9), (0, 9, "CUBIC"), (0, 9, ["LINEAR"]),
+    (0, 9, None), (0, 9, np.zeros(2)),
+], ids=lambda arguments: repr(arguments)[:40])
+def test_a_bad_window_says_what_was_found_and_expected(arguments):
+    with pytest.raises(ImageError) as caught:
+        Window(*arguments)
+    assert caught.value.reason == "bad_window" and None not in (caught.value.found, caught.value.expected)
+    assert len(str(caught.value)) < 400

@@ -156,6 +156,7 @@ def test_bad_wishes_are_refused_in_words(wish):
     with pytest.raises(ImageError) as caught:
         simulate_abdomen(**{"seed": 1, **wish})
     assert caught.value.reason in ("bad_option", "bad_shape", "too_large") and caught.value.hint
+    assert None not in (caught.value.found, caught.value.expected)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 40, 40), (3, 16, 200), (30, 8, 8)])

@@ -1,6 +1,9 @@
 """Reading recordings: formats, rates, and what bad files get."""
 
+import ast
 import io
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +11,11 @@ import scipy.io
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import medkit.signals
 from medkit.errors import MedkitError, SignalError
-from medkit.signals import Recording, mask_to_spans, read_recording, spans_to_mask, thin_trace
+from medkit.signals import (Recording, clean, find_beats, mask_to_spans, measure_vitals, read_recording, simulate_bcg, spans_to_mask,
+                            thin_trace)
+from medkit.signals.simulate import simulate_rr
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -161,3 +167,105 @@ def test_real_files(real_data):
     assert reason(muse, column="AccX") == "sampling_rate_missing"
     assert read_recording(muse, sampling_rate_hz=100, column="AccX").channels == ("AccX",)
     assert reason(signals / "li2024_rr_reference/02_20231103_RR.csv", sampling_rate_hz=1) in ("not_numeric", "bad_sampling_rate")
+
+
+@pytest.mark.parametrize("header", ["", "bed\n", "# Units:= mV\nbed force\n\n"])
+def test_a_blank_line_between_samples_is_a_missing_sample(tmp_path, header):
+    values = [f"{np.sin(n):.4f}" for n in range(3000)]
+    holed = values[:1000] + [""] * 400 + values[1400:]
+    for ending in ("\n", "\r\n", "\r\r\n"):
+        text = "\n\n" + header + "\n".join(holed) + "\n\n \n"
+        back = read_recording(written(tmp_path, text.replace("\n", ending)), sampling_rate_hz=100)
+        assert back.duration_s == 30 and np.flatnonzero(np.isnan(back.samples[0])).tolist() == list(range(1000, 1400))
+        assert back.samples[0, 1400] == float(values[1400]) and back.notes == ("400 blank lines read as missing samples",)
+
+
+def test_blank_lines_in_wider_tables(tmp_path):
+    back = read_recording(written(tmp_path, "a,b\n\n1,2\n\n3,4\n\n"), sampling_rate_hz=10)
+    assert np.array_equal(back.samples, [[1, np.nan, 3], [2, np.nan, 4]], equal_nan=True)
+    stamped = "time,bed\n" + "\n\n".join(f"{n / 100:.2f},{n % 5}" for n in range(500))
+    clocked = read_recording(written(tmp_path, stamped))
+    assert clocked.sampling_rate_hz == pytest.approx(100, rel=1e-3) and not np.isnan(clocked.samples).any() and not clocked.notes
+
+
+@pytest.mark.parametrize("before", ["1\n2\n", "bed\n1\n", "bed\n\n1\n", "1,2\n3,4\n", "# c\n1\n"])
+@pytest.mark.parametrize("after", ["", "\n3\n4", "\n3,4\n5,6\n"])
+def test_words_in_a_row_are_named_with_their_row(tmp_path, before, after):
+    row = before.count("\n") + 1
+    with pytest.raises(SignalError, match=f"'cable out' in row {row}") as caught:
+        read_recording(written(tmp_path, before + "cable out" + after), sampling_rate_hz=10)
+    assert caught.value.reason == "not_numeric" and caught.value.expected
+
+
+def test_encodings_and_decimal_commas(tmp_path):
+    text = "bed\n1.5\n2.5\n"
+    assert read_recording(written(tmp_path, b"\xef\xbb\xbf" + text.encode()), sampling_rate_hz=9).channels == ("bed",)
+    for encoding in ("utf-16", "utf-16-be", "utf-32"):
+        assert reason(written(tmp_path, text.encode(encoding)), sampling_rate_hz=9) == "unsupported_format"
+    for decimal in ("0,5\n0,05\n", "0,5\n-0,25\n", "bed\n1,5\n\n1,01\n", "1,5\n2\n", "1,5\t2\n"):
+        assert reason(written(tmp_path, decimal), sampling_rate_hz=9) == "not_numeric"
+    assert read_recording(written(tmp_path, "1,5\n2,50\n0,0\n"), sampling_rate_hz=9).samples.shape == (2, 3)
+    for endless in ("1\ninf\n", "1\n-Infinity\n2\n", "1\n1e999\n"):
+        assert reason(written(tmp_path, endless), sampling_rate_hz=9) == "not_numeric"
+
+
+NO_NUMBERS = (float("nan"), float("inf"), -1, "x", None, 1j, [30], 1e15)
+
+
+def _refused_calls(tmp_path):
+    "Calls that must be refused, each with a name."
+    recording, _ = simulate_bcg(20, 50, snr_db=10, seed=1)
+    plain = written(tmp_path, "1\n2\n3\n", "plain.csv")
+    two = Recording(np.zeros((2, 500)), 50)
+    np.savez(tmp_path / "clock.npz", time=np.arange(9.0), fs=1)
+    np.savez(tmp_path / "infinite.npz", bcg=[1.0, np.inf], fs=1)
+    for name, content in {"cut.npz": b"PK\x03\x04", "hdf.mat": b"\x89HDF\r\n\x1a\n", "picture": b"\x89PNG\x00", "nothing": b"",
+                          "names.csv": b"bed\n", "gaps.csv": b"bed\nnan\nnan\n", "one.csv": b"5\n", "rate.csv": b"# fs = 1.2.3\n1\n2\n",
+                          "zero.csv": b"# fs = 0\n1\n2\n", "clash.csv": b"# fs = 10\n1\n2\n", "wide.csv": b"1,2\n3\n4,5\n",
+                          "torn.csv": b"1,2\n3,4\n5", "twice.csv": b"a,a\n1,2\n", "comma.csv": b"0,5\n0,05\n", "off.csv": b"1\noff\n",
+                          "back.csv": b"time,a\n1,1\n0,1\n2,1\n", "hole.csv": b"time,a\n0,1\n1e-2,2\n2e-2,3\n1e9,4\n"}.items():
+        yield name, lambda path=written(tmp_path, content, name): read_recording(path, sampling_rate_hz=None if "csv" not in name else 50)
+    for path in (tmp_path, tmp_path / "none.csv", None, 3, "a\0b", "a" * 5000, tmp_path / "clock.npz", tmp_path / "infinite.npz", plain):
+        yield f"path {str(path)[:20]}", lambda path=path: read_recording(path)
+    for column in (1, -1, "b", "²", True, [0]):
+        yield f"column {column}", lambda column=column: read_recording(plain, sampling_rate_hz=5, column=column)
+    for rate in (0, True, 1e9, *NO_NUMBERS[:3], "fast", [1]):
+        yield f"rate {rate}", lambda rate=rate: read_recording(plain, sampling_rate_hz=rate)
+        yield f"made {rate}", lambda rate=rate: Recording([1, 2], rate)
+        yield f"simulated {rate}", lambda rate=rate: simulate_bcg(20, rate, snr_db=10, seed=1)
+    yield "two channels", lambda: clean(two)
+    yield "slow", lambda: clean(Recording(np.zeros(500), 10))
+    yield "short", lambda: clean(Recording(np.zeros(50), 50))
+    yield "gaps only", lambda: clean(Recording(np.full(900, np.nan), 50))
+    yield "huge", lambda: simulate_bcg(1e6, 1e5, snr_db=10, seed=1)
+    yield "few intervals", lambda: simulate_bcg(60, 50, snr_db=10, seed=1, rr=[1, 1])
+    for value in NO_NUMBERS:
+        for name in ("snr_db", "seed", "movements_per_hour", "bed_exits_per_hour", "rr", "duration_s"):
+            if (name, value) not in (("rr", None), ("snr_db", -1)):
+                options = {"duration_s": 20, "sampling_rate_hz": 50, "snr_db": 10, "seed": 1, name: value if value != 1e15 else 1e30}
+                yield f"{name} {value}", lambda options=options: simulate_bcg(**options)
+        for name in ("window_s", "hop_s", "policy"):
+            yield f"{name} {value}", lambda option={name: value}: measure_vitals(recording, **option)
+        yield f"method {value}", lambda value=value: find_beats(clean(recording), value)
+        yield f"part {value}", lambda value=value: recording.part(value, value)
+        yield f"interval rate {value}", lambda value=value: simulate_rr(20, heart_rate_bpm=value, seed=1)
+        for act in (clean, find_beats, measure_vitals):
+            yield f"{act.__name__} {value}", lambda act=act, value=value: act(value)
+
+
+def test_every_refusal_says_what_was_found_and_what_was_expected(tmp_path):
+    for name, call in _refused_calls(tmp_path):
+        started = time.perf_counter()
+        with pytest.raises(MedkitError) as caught:
+            call()
+            raise AssertionError(f"nothing was refused: {name}")
+        assert caught.value.found and caught.value.expected and caught.value.hint, name
+        assert str(tmp_path) not in str(caught.value), name
+        assert time.perf_counter() - started < 2, name
+
+
+@pytest.mark.parametrize("module", sorted(Path(medkit.signals.__file__).parent.glob("*.py")), ids=lambda path: path.stem)
+def test_no_refusal_in_the_source_is_silent(module):
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("SignalError", "DataError"):
+            assert {"found", "expected"} <= {word.arg for word in node.keywords}, f"{module.name}:{node.lineno}"

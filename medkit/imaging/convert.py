@@ -46,14 +46,14 @@ def _checked_options(window, bits, names, deidentify, workers, engine) -> _Optio
     "The options, if all of them can be met. Reasons: `bad_option`, `unknown_window`."
     if type(bits) is not int or bits not in (8, 16):
         _refuse_option("bits", bits, "8 or 16")
-    if names not in ("hash", "mirror"):
+    if not isinstance(names, str) or names not in ("hash", "mirror"):
         _refuse_option("names", names, '"hash" or "mirror"')
     if deidentify is not True:
         _refuse_option("deidentify", deidentify, "True",
                        "leave it out: a PNG written here never carries a tag, and DICOM files are not written")
-    if workers not in (None, 1):
+    if workers is not None and (type(workers) is not int or workers != 1):
         _refuse_option("workers", workers, "None or 1", "leave it out: several workers are not available yet")
-    if engine != "local":
+    if not isinstance(engine, str) or engine != "local":
         _refuse_option("engine", engine, '"local"', "leave it out: other engines are not available yet")
     by_file = isinstance(window, str) and (window in ("header", "minmax") or window.isdecimal())
     by_number = isinstance(window, int) and not isinstance(window, bool) and window >= 0

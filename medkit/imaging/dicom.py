@@ -274,12 +274,12 @@ def _decode(dataset: Dataset, frame: int) -> np.ndarray:  # (row, column) or (ro
         _check_description(dataset)
         frames, keyword = _whole(dataset, "NumberOfFrames", 1), next(name for name in _PIXELS if name in dataset)
         if isinstance(frame, bool) or not isinstance(frame, int) or not 0 <= frame < frames:
-            raise ImageError("bad_frame", "There is no such frame.", "frames count from 0", found=frame,
+            raise ImageError("bad_frame", "There is no such frame.", "frames count from 0", found=repr(frame)[:40],
                              expected=f"0 to {frames - 1}")
         compressed = dataset.file_meta.TransferSyntaxUID.is_encapsulated
         if dataset[keyword].is_undefined_length != compressed:
             raise _bad_header("Pixels and transfer syntax do not fit.", dataset.file_meta.TransferSyntaxUID.name,
-                              f"{'plain' if compressed else 'compressed'} pixels declared, as the file holds them")
+                              f"an encoding for {'plain' if compressed else 'compressed'} pixels, as the file has them")
         _check_compressed(dataset, frame) if compressed else _check_length(dataset, dataset[keyword].value)
     with _refusing("undecodable", "The pixels cannot be decoded.",
                    "copy the file again, or ask the sender for an uncompressed copy"):
@@ -560,7 +560,7 @@ def read_image(
                          found=str(dataset.get("Modality", "no modality"))[:20], expected="a file with pixels")
     return DicomImage(path, dataset, notes)
 
-# %% ../../nbs/1_imaging/12_dicom.ipynb #336ad3d9
+# %% ../../nbs/1_imaging/12_dicom.ipynb #414e4c92
 def _checked_dataset(image: DicomImage, bits: int) -> Dataset:
     "The data set of `image`, if both arguments are what they must be. Reasons: `bad_option`."
     if not isinstance(image, DicomImage):
@@ -571,7 +571,7 @@ def _checked_dataset(image: DicomImage, bits: int) -> Dataset:
                          expected="8 or 16")
     return image.dataset
 
-
+# %% ../../nbs/1_imaging/12_dicom.ipynb #336ad3d9
 def render_frame(
     image: DicomImage,
     window: Window | str | int = "header",  # a Window, preset name, header number or name, "header" or "minmax"

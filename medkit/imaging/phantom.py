@@ -456,7 +456,8 @@ _REAL = (int, float, np.integer, np.floating)
 
 
 def _refuse(what, found, expected, reason="bad_option"):
-    raise ImageError(reason, f"The phantom cannot be drawn with this {what}.", f"give {expected}", found=found, expected=expected)
+    raise ImageError(reason, f"The phantom cannot be drawn with this {what}.", f"give {expected}", found=repr(found),
+                     expected=expected)
 
 
 def _is_number(value, kinds, low, high):

@@ -176,8 +176,7 @@ def _stack_order(slices: list[_Slice]) -> list[_Slice]:
                              expected=f"{shape[0]} x {shape[1]}")
         if not np.allclose(one.orientation, first.orientation, atol=0.002):
             raise ImageError("mixed_series", "The slices lie in different directions.",
-                             "split the series by orientation first",
-                             found=one.orientation, expected=first.orientation)
+                             "split the series by orientation first", found=one.orientation, expected=first.orientation)
         if not np.allclose(one.spacing_mm, first.spacing_mm, rtol=0.001):
             raise ImageError("mixed_series", "The slices differ in pixel spacing.", "split the series by spacing first",
                              found=one.spacing_mm, expected=first.spacing_mm)
@@ -262,7 +261,7 @@ def read_series(
     (`gantry_tilt`, `uneven_spacing`, `missing_slices`, `duplicate_slices`) and of `read_image`.
     Source: DICOM PS3.3 C.7.6.2 and C.11.1.
     """
-    if on_fault not in _CHOICES:
+    if not isinstance(on_fault, str) or on_fault not in _CHOICES:
         raise ImageError("bad_option", "on_fault has no such choice.", f"choose one of {', '.join(_CHOICES)}",
                          found=repr(on_fault)[:40], expected=", ".join(_CHOICES))
     images, notes, damaged = _open_all(_existing_folder(folder))
@@ -316,9 +315,10 @@ def _check_writable(volume: Volume) -> None:
                          'read it with on_fault="correct" first', found=", ".join(uncorrected),
                          expected="no fault, or only corrected ones")
 
-
+# %% ../../nbs/1_imaging/15_series.ipynb #6e9cee19
 def _storable(volume: Volume) -> np.ndarray:  # int16
-    "The voxels as 16-bit integers, if that changes none of them."
+    "The voxels as 16-bit integers, if that changes none of them and the volume can be written."
+    _check_writable(volume)
     voxels = volume.voxels
     with np.errstate(invalid="ignore"):
         stored = voxels.astype(np.int16)
@@ -408,6 +408,24 @@ def _slice_dataset(header: dict, volume: Volume, stored: np.ndarray, number: int
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     return dataset
 
+# %% ../../nbs/1_imaging/15_series.ipynb #1e4cd412
+def _check_new(folder: Path) -> None:
+    "Refuse a folder that holds something. Reasons: `already_exists`."
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError("already_exists", f"`{folder.name}` exists and is not an empty folder.",
+                        "choose another folder", found="a file, or files in the folder",
+                        expected="a new or empty folder")
+
+
+def _write_all(folder: Path, header: dict, volume: Volume, stored: np.ndarray) -> None:
+    "All slices, flushed to the disk."
+    digits = max(4, len(str(len(stored))))
+    for number in range(len(stored)):
+        with open(folder / f"slice_{number + 1:0{digits}d}.dcm", "wb") as file:
+            _slice_dataset(header, volume, stored, number).save_as(file, enforce_file_format=True)
+            file.flush()
+            os.fsync(file.fileno())
+
 # %% ../../nbs/1_imaging/15_series.ipynb #9cac990f
 def write_series(
     volume: Volume,  # whole numbers in HU, at most 16 bits
@@ -418,15 +436,10 @@ def write_series(
     Reasons: `already_exists`, `not_writable`, `bad_shape`, `bad_option`, and the faults that the volume carries.
     Source: DICOM PS3.3 A.3 (CT Image), PS3.10.
     """
-    folder = Path(folder)
-    _check_writable(volume)
-    stored = _storable(volume)
+    folder, stored = Path(folder), _storable(volume)
     header = _common_header(volume, stored)
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise DataError("already_exists", f"`{folder.name}` exists and is not an empty folder.",
-                            "choose another folder", found="a file, or files in the folder",
-                            expected="a new or empty folder")
+        _check_new(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
@@ -442,13 +455,3 @@ def write_series(
                         "check space and permissions", found=error,
                         expected="a folder that can be made and written") from error
     return sorted(folder.iterdir())
-
-# %% ../../nbs/1_imaging/15_series.ipynb #1e4cd412
-def _write_all(folder: Path, header: dict, volume: Volume, stored: np.ndarray) -> None:
-    "All slices, flushed to the disk."
-    digits = max(4, len(str(len(stored))))
-    for number in range(len(stored)):
-        with open(folder / f"slice_{number + 1:0{digits}d}.dcm", "wb") as file:
-            _slice_dataset(header, volume, stored, number).save_as(file, enforce_file_format=True)
-            file.flush()
-            os.fsync(file.fileno())

@@ -258,7 +258,8 @@ def _volume_ml(mask: Mask, name: str | int) -> float:
     wanted = [label for label, known in mask.names.items() if name in (label, known)]
     if not wanted:
         raise ImageError("bad_option", f"The mask has no label {str(name)[:40]!r}.",
-                         f"choose one of {', '.join(mask.names.values())}")
+                         f"choose one of {', '.join(mask.names.values())}", found=repr(name)[:40],
+                         expected=", ".join(mask.names.values()))
     voxel_ml = abs(np.linalg.det(mask.affine[:3, :3])) / 1000
     return float(np.isin(mask.labels, wanted).sum() * voxel_ml)
 
@@ -301,6 +302,9 @@ def check_same_frame(
     tolerance_mm: float = 0.1,  # largest distance of the outermost voxels
 ) -> None:
     "Raise `ImageError` (`frame_mismatch`) unless each voxel of `mask` lies where that voxel of `volume` lies."
+    if not isinstance(volume, Volume) or not isinstance(mask, Mask):
+        raise ImageError("bad_option", "A volume and its mask are compared.", "pass a Volume, then a Mask",
+                         found=f"{type(volume).__name__} and {type(mask).__name__}", expected="Volume and Mask")
     if volume.shape != mask.shape:
         raise ImageError("frame_mismatch", "Image and labels differ in shape.", "resample the labels to the image",
                          found=mask.shape, expected=volume.shape)

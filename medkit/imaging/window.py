@@ -22,7 +22,7 @@ _SMALLEST = {"LINEAR": 1.0, "LINEAR_EXACT": math.ulp(0.0), "SIGMOID": math.ulp(0
 
 def _check_window(center: float, width: float, function: str) -> None:
     "Raise `ImageError` unless the three values make a window."
-    if function not in tuple(_SMALLEST):
+    if not isinstance(function, str) or function not in _SMALLEST:
         raise ImageError(
             "bad_window", "No such window function.", f"use one of {', '.join(_SMALLEST)}", found=repr(function)[:80],
             expected=", ".join(_SMALLEST),

@@ -37,13 +37,14 @@ class TrainingGuard(Callback):
     def before_fit(self):
         if not len(self.dls.train):
             raise ModelError("empty", "There is not one batch to train on.", "add slices or make batch_size smaller",
-                             found=f"{len(self.dls.train.dataset)} slices in batches of {self.dls.train.bs}")
+                             found=f"{len(self.dls.train.dataset)} slices in batches of {self.dls.train.bs}",
+                             expected="at least one batch")
 
     def after_loss(self):
         if self.training and not torch.isfinite(self.learn.loss_grad):
             raise ModelError(
                 "not_finite", "The loss is no longer a number.", "use a lower learning rate; look with lr_find",
-                found=f"loss {float(self.learn.loss_grad)} at batch {self.iter}",
+                found=f"loss {float(self.learn.loss_grad)} at batch {self.iter}", expected="a finite loss",
             )
 
 # %% ../../nbs/4_learning/45_learner.ipynb #09f23613
@@ -62,7 +63,7 @@ def _check_task(dls: SliceLoaders, task: str, other: str) -> None:
     if not isinstance(dls, SliceLoaders) or dls.train.dataset.task != task:
         raise ModelError(
             "bad_option", f"These loaders are not for {task}.", f"use slice_loaders for {task}, or {other}",
-            found=getattr(getattr(dls, "dataset", None), "task", type(dls).__name__),
+            found=dls.train.dataset.task if isinstance(dls, SliceLoaders) else type(dls).__name__, expected=task,
         )
 
 # %% ../../nbs/4_learning/45_learner.ipynb #2943e3a0
@@ -107,7 +108,7 @@ def predict(
     dataset = getattr(data, "dataset", data)
     if not isinstance(dataset, SliceDataset) or not len(dataset):
         raise ModelError("empty", "There are no slices to look at.", "give a loader of slice_loaders, such as dls.test",
-                         found=type(data).__name__)
+                         found=type(data).__name__, expected="a loader with at least one slice")
     network = getattr(learn, "model", learn)
     device, was_training = next(network.parameters(), torch.empty(0)).device, network.training
     network.eval()
@@ -165,7 +166,8 @@ def patient_scores(
     dataset = getattr(data, "dataset", data)
     if pool not in _POOLS or len(dataset.classes) != 2:
         raise ModelError("bad_option", "A patient's score needs two classes and a known way to join slices.",
-                         f"use one of {', '.join(_POOLS)}", found=f"pool={pool!r}, {len(dataset.classes)} classes")
+                         "correct pool, or join classes", found=f"pool={pool!r}, {len(dataset.classes)} classes",
+                         expected=f"{', '.join(_POOLS)}; 2 classes")
     probabilities, targets = predict(learn, dataset)[:, 1].numpy(), dataset.targets.numpy()
     slices = _patient_slices(dataset)
     truth = np.array([targets[rows].max() for rows in slices.values()])
@@ -230,7 +232,7 @@ def evaluate(
     dataset = getattr(data, "dataset", data)
     if not isinstance(dataset, SliceDataset) or not len(dataset):
         raise ModelError("empty", "There are no slices to score.", "give a loader of slice_loaders, such as dls.test",
-                         found=type(data).__name__)
+                         found=type(data).__name__, expected="a loader with at least one slice")
     learnt, network = learn.dls.train.dataset, network or learn.model
     check_leakage({"training": learnt.patients, "evaluation": dataset.patients})
     if dataset.task == "classification":

@@ -55,7 +55,7 @@ def _mask_targets(volume: Volume, mask: Mask, classes: Mapping[str, Sequence[str
     if not isinstance(mask, Mask):
         raise ModelError(
             "bad_shape", "The target of a segmentation is a mask.", "give (volume, mask) pairs",
-            found=type(mask).__name__,
+            found=type(mask).__name__, expected="Mask",
         )
     check_same_frame(volume, mask)
     number_of = {name: label for label, name in mask.names.items()}
@@ -64,7 +64,7 @@ def _mask_targets(volume: Volume, mask: Mask, classes: Mapping[str, Sequence[str
         for label in [labels] if isinstance(labels, str) else labels:
             if label not in number_of:
                 raise ModelError("bad_option", f"Class {name!r} asks for a label that the mask does not name.",
-                                 f"use some of: {', '.join(number_of)}", found=repr(label))
+                                 "use labels of the mask", found=repr(label), expected=", ".join(number_of))
             table[number_of[label]] = number
     return table[mask.labels]
 
@@ -85,13 +85,15 @@ def _class_targets(volume: Volume, target, classes: Sequence[str]) -> np.ndarray
 def _check_cases(cases: Sequence) -> None:
     "Raise `ModelError` unless `cases` are pairs that open with a volume of one common slice shape."
     if not len(cases):
-        raise ModelError("empty", "There are no cases to learn from.", "give (volume, target) pairs")
+        raise ModelError("empty", "There are no cases to learn from.", "give (volume, target) pairs",
+                         found=0, expected="at least 1")
     pair = lambda case: isinstance(case, tuple | list) and len(case) == 2 and isinstance(case[0], Volume)  # noqa: E731
     wrong = [case for case in cases if not pair(case)]
     shapes = set() if wrong else {volume.shape[1:] for volume, _ in cases}
     if wrong or len(shapes) > 1:
         raise ModelError("bad_shape", "The cases are not pairs of a volume and a target with slices of one size.",
-                         "resample or crop the volumes to one size", found=sorted(shapes) or type(wrong[0]).__name__)
+                         "resample or crop the volumes to one size", found=sorted(shapes) or type(wrong[0]).__name__,
+                         expected="(Volume, target), one slice size")
 
 # %% ../../nbs/4_learning/42_loaders.ipynb #f3136b54
 def read_cases(
@@ -112,7 +114,7 @@ def read_cases(
     if not all(np.isfinite(volume.voxels).all() for volume, _ in cases):
         raise ModelError(
             "not_finite", "A volume holds a value that is not a number.",
-            "say what those voxels are, such as air",
+            "say what those voxels are, such as air", found="NaN or infinity", expected="finite values",
         )
     pictures = np.concatenate([apply_window(volume.voxels, window) for volume, _ in cases])
     targets = np.concatenate([make(volume, target, classes) for volume, target in cases])
@@ -192,7 +194,7 @@ class SliceLoaders(DataLoaders):
         if len(self.loaders) < 3:
             raise ModelError(
                 "empty", "The split keeps no patients for the test.",
-                "split with a share: patient_split(..., test=0.2)",
+                "split with a share: patient_split(..., test=0.2)", found="0 patients", expected="at least 1",
             )
         return self.loaders[2]
 
@@ -217,7 +219,8 @@ def slice_loaders(
     _check_cases(cases)
     _check_split(cases, split)
     if not isinstance(batch_size, int) or batch_size < 2:
-        raise ModelError("bad_option", "A batch needs two slices at least.", "correct batch_size", found=batch_size)
+        raise ModelError("bad_option", "A batch needs two slices at least.", "correct batch_size",
+                         found=batch_size, expected="a whole number from 2")
     loaders = []
     for part in _PARTS:
         chosen = [cases[position] for position in getattr(split, part)]
@@ -235,15 +238,16 @@ def _check_split(cases: Sequence, split: Split) -> None:
     if not isinstance(split, Split):
         raise ModelError(
             "bad_option", "The loaders need a split by patient.", "make one: patient_split(patients, seed=...)",
-            found=type(split).__name__,
+            found=type(split).__name__, expected="Split",
         )
     patients = tuple(str(volume.patient_key) for volume, _ in cases)
     if patients != split.patients:
         raise ModelError("bad_record", "The split was made for other cases.", "split these cases, in this order",
-                         found=f"{len(split.patients)} cases in the split, {len(patients)} given")
+                         found=f"{len(split.patients)} cases in the split, {len(patients)} given",
+                         expected="the same patients in the same order")
     check_leakage({part: [patients[position] for position in getattr(split, part)] for part in _PARTS})
     if not len(split.train) or not len(split.valid):
         raise ModelError(
             "too_few_patients", "Training needs patients in train and in valid.", "split with valid above 0",
-            found=split,
+            found=split, expected="at least 1 in each",
         )

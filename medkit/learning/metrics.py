@@ -61,15 +61,17 @@ def auroc(
         raise ModelError(
             "bad_shape", "AUROC needs a yes or no and a score for each patient.",
             "give two arrays of one length", found=f"{positive.shape} and {scores.shape}",
+            expected="(patient,) of 0 and 1, and (patient,)",
         )
     if np.isnan(scores).any():
         raise ModelError(
             "not_finite", "A score is not a number.", "find out what the network returned for that patient",
+            found=f"NaN at position {int(np.isnan(scores).argmax())}", expected="numbers",
         )
     count, others = int(positive.sum()), int(len(positive) - positive.sum())
     if not count or not others:
         raise ModelError("one_class", "Ranking needs patients of both classes.", "add patients of the missing class",
-                         found=f"{count} positive, {others} negative")
+                         found=f"{count} positive, {others} negative", expected="at least 1 of each")
     return float((rankdata(scores)[positive == 1].sum() - count * (count + 1) / 2) / (count * others))
 
 # %% ../../nbs/4_learning/44_metrics.ipynb #1b2d8c44
@@ -127,9 +129,11 @@ def fit_threshold(
 ) -> ThresholdGuess:
     "The best band of grey for each class of `dataset`. Reasons: `one_class` if a class is nowhere, `bad_option`."
     if dataset.task != "segmentation":
-        raise ModelError("bad_option", "A threshold outlines; it does not classify.", "give a dataset with masks")
+        raise ModelError("bad_option", "A threshold outlines; it does not classify.", "give a dataset with masks",
+                         found=dataset.task, expected="segmentation")
     grey, targets = dataset.pictures[:, 0].numpy(), dataset.targets.numpy()
     for number, name in enumerate(dataset.classes[1:], start=1):
         if not (targets == number).any():
-            raise ModelError("one_class", f"No slice shows {name!r}.", "train on patients who have it", found=name)
+            raise ModelError("one_class", f"No slice shows {name!r}.", "train on patients who have it",
+                             found="0 pixels", expected="at least 1 pixel")
     return ThresholdGuess(tuple(_best_band(grey, targets == number) for number in range(1, len(dataset.classes))))

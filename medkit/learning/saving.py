@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from ..errors import ModelError
+from ..errors import MedkitError, ModelError
 from ..files import atomic_write
 from ..imaging.window import Window
 from .learner import classification_learner, segmentation_learner
@@ -61,6 +61,7 @@ def _make_folder(folder: Path) -> None:
     except OSError as error:
         raise ModelError(
             "not_writable", f"The folder {folder.name!r} cannot be made.", "choose another place", found=error,
+            expected="a folder that can be written",
         ) from error
 
 
@@ -70,7 +71,7 @@ def _card_bytes(network: nn.Module, dataset: SliceDataset, weights: bytes, notes
         return json.dumps(_card(network, dataset, weights, notes), indent=1, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
         raise ModelError("bad_option", "The notes are not plain text and numbers.", "give what JSON can hold",
-                         found=error) from error
+                         found=error, expected="text, finite numbers, lists, dictionaries") from error
 
 # %% ../../nbs/4_learning/46_saving.ipynb #a0d6f4fc
 def save_learner(
@@ -87,7 +88,7 @@ def save_learner(
         raise ModelError(
             "unknown_architecture", "The network does not say how to build it again.",
             "give its class an attribute `settings` with the arguments of its constructor",
-            found=type(network).__name__,
+            found=type(network).__name__, expected="a network with settings",
         )
     weights = save({name: values.detach().cpu().contiguous() for name, values in network.state_dict().items()})
     card = _card_bytes(network, learn.dls.train.dataset, weights, notes or {})
@@ -97,52 +98,95 @@ def save_learner(
             file.write(content)
     return folder
 
-# %% ../../nbs/4_learning/46_saving.ipynb #7dc83b08
+# %% ../../nbs/4_learning/46_saving.ipynb #fa37e566
 def _broken(found, error=None) -> ModelError:
     "The one answer to a model that cannot be trusted."
     return ModelError(
         "bad_model_file", "The saved model is incomplete or was changed.",
         "save it again, or get it again from its source",
         found=found if error is None else f"{found}: {type(error).__name__}",
+        expected="the two files as save_learner wrote them",
     )
 
 
+def _read_file(path: Path, least: int, most: int) -> bytes:
+    "The bytes of a plain file of a size between `least` and `most`; no folder, pipe or device is opened."
+    if not path.is_file():
+        raise _broken(f"{path.name} is missing or not a plain file")
+    size = path.stat().st_size
+    if not least <= size <= most:
+        raise _broken(f"{path.name} has {size} bytes")
+    with path.open("rb") as file:
+        content = file.read(size + 1)
+    if len(content) != size:
+        raise _broken(f"{path.name} changed while it was read")
+    return content
+
+# %% ../../nbs/4_learning/46_saving.ipynb #5da43964
 def _read_card(folder: Path) -> dict:
     "The content of model.json, if its seal is whole."
     try:
-        if (folder / _CARD).stat().st_size > 1_000_000:
-            raise _broken(f"{_CARD} is larger than 1 MB")
-        card = json.loads((folder / _CARD).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError("not_found", f"There is no {_CARD} in the folder.", "give the folder that save_learner wrote",
-                         found=folder.name) from error
+        if not (folder / _CARD).exists():
+            raise ModelError("not_found", f"There is no {_CARD} in the folder.",
+                             "give the folder that save_learner wrote", found=folder.name, expected=_CARD)
+        card = json.loads(_read_file(folder / _CARD, 0, 1_000_000))
+        whole = isinstance(card, dict) and card.get("format") == _FORMAT and card.get("seal") == _seal(card)
     except (OSError, ValueError, RecursionError) as error:
         raise _broken(_CARD, error) from error
-    if not isinstance(card, dict) or card.get("format") != _FORMAT or card.get("seal") != _seal(card):
+    if not whole:
         raise _broken(f"{_CARD} does not fit its seal")
-    kinds = {"architecture": str, "settings": dict, "task": str, "classes": list, "window": dict, "sha256": str}
-    if not all(isinstance(card.get(name), kind) for name, kind in kinds.items()):
-        raise _broken(f"{_CARD} lacks a field")
+    if not _sane_fields(card):
+        raise _broken(f"{_CARD} lacks a field, or one contradicts another")
     return card
 
+# %% ../../nbs/4_learning/46_saving.ipynb #139a7f86
+def _sane_fields(card: dict) -> bool:
+    "The fields are there, of the right kind, and do not contradict each other; anyone can write a seal."
+    kinds = {"architecture": str, "settings": dict, "task": str, "classes": list, "window": dict, "sha256": str}
+    if not all(isinstance(card.get(name), kind) for name, kind in kinds.items()):
+        return False
+    classes = card["classes"]
+    if not all(isinstance(name, str) for name in classes) or not 2 <= len(set(classes)) == len(classes) <= 255:
+        return False
+    try:
+        Window(**card["window"])
+    except (MedkitError, TypeError, ValueError, OverflowError):
+        return False
+    known = card["task"] in ("segmentation", "classification")
+    return known and card["settings"].get("classes", len(classes)) == len(classes)
+
 # %% ../../nbs/4_learning/46_saving.ipynb #22043d3a
+_UNFIT = ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError  # wrong sizes and kinds
+
+
 def _read_network(folder: Path, card: dict, networks: Mapping[str, type]) -> nn.Module:
     "The network that the card names, with the weights that the card vouches for."
     if card["architecture"] not in networks:
         raise ModelError(
             "unknown_architecture", "The model names a network that is not known here.",
-            f"pass its class: load_learner(folder, networks=...); known: {', '.join(networks)}",
-            found=repr(card["architecture"]),
+            "pass its class: load_learner(folder, networks=...)",
+            found=ascii(card["architecture"])[:80], expected=", ".join(networks),
         )
     try:
-        content = (folder / _WEIGHTS).read_bytes()
+        content = _read_file(folder / _WEIGHTS, *_weight_sizes(networks[card["architecture"]], card["settings"]))
         if hashlib.sha256(content).hexdigest() != card["sha256"]:
             raise _broken(f"{_WEIGHTS} does not fit its checksum")
         network = networks[card["architecture"]](**card["settings"])
         network.load_state_dict(load(content))
-    except (OSError, SafetensorError, RuntimeError, TypeError, ValueError, MemoryError) as error:
+    except ModelError as error:
+        raise error if error.reason == "bad_model_file" else _broken(_CARD, error) from error
+    except (*_UNFIT, SafetensorError) as error:
         raise _broken(_WEIGHTS, error) from error
     return network.eval()
+
+# %% ../../nbs/4_learning/46_saving.ipynb #998222e6
+def _weight_sizes(network: type, settings: dict) -> tuple[int, int]:
+    "The least and most bytes of the weights. The networks of medkit are measured without memory for them."
+    if network not in ARCHITECTURES.values():
+        return 0, 2**40
+    with torch.device("meta"):  # so a card of 1 kB cannot ask for a network of 1 TB
+        values = sum(values.numel() for values in network(**settings).state_dict().values())
+    return values, 8 * values + 1_000_000
 
 # %% ../../nbs/4_learning/46_saving.ipynb #e391d36d
 def _empty_loaders(card: dict) -> SliceLoaders:
@@ -164,6 +208,9 @@ def load_learner(
 
     Reasons: `not_found`, `bad_model_file`, `unknown_architecture`, `bad_option` (loaders that do not fit).
     """
+    if not isinstance(folder, str | Path):
+        raise ModelError("not_found", "A folder is needed.", "give the folder that save_learner wrote",
+                         found=type(folder).__name__, expected="str or Path")
     folder = Path(folder)
     card = _read_card(folder)
     network = _read_network(folder, card, {**ARCHITECTURES, **(networks or {})})

@@ -23,7 +23,7 @@ def _patient_names(patients: Sequence) -> list[str]:
         raise ModelError(
             "patient_missing", f"{len(nameless)} of {len(names)} cases name no patient.",
             "give every case a patient key; without it no split is safe",
-            found=f"first at position {nameless[0]}",
+            found=f"first at position {nameless[0]}", expected="text or a number, not None, NaN or spaces",
         )
     return names
 
@@ -90,7 +90,8 @@ def _groups(names: list[str], labels: Sequence | None) -> dict[Hashable, list[st
         if of_patient.setdefault(name, label) != label:
             raise ModelError(
                 "bad_record", f"Patient {name!r} has two labels.",
-                "give one label a patient, such as the worst",
+                "give one label a patient, such as the worst", found=f"{of_patient[name]!r} and {label!r}",
+                expected="one label",
             )
     groups = {}
     for name, label in of_patient.items():
@@ -130,7 +131,7 @@ def patient_split(
     if not (0 <= valid < 1 and 0 <= test < 1 and valid + test < 1):
         raise ModelError(
             "bad_option", "The shares must be at least 0 and add up to less than 1.", "correct valid and test",
-            found=f"valid={valid}, test={test}",
+            found=f"valid={valid}, test={test}", expected="0 <= valid, 0 <= test, valid + test < 1",
         )
     names, part_of = _patient_names(patients), {}
     for group in _groups(names, labels).values():
@@ -138,6 +139,7 @@ def patient_split(
     if not part_of:
         raise ModelError(
             "too_few_patients", "There are no patients to split.", "give the patient of each case", found=0,
+            expected="at least 1",
         )
     parts = np.array([part_of[name] for name in names])
     return Split(tuple(names), *(np.flatnonzero(parts == part) for part in ("train", "valid", "test")))

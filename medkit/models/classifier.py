@@ -27,10 +27,12 @@ class SmallClassifier(nn.Module):
         depth: int = 3,  # number of blocks
     ):
         super().__init__()
-        if min(in_channels, width, depth) < 1 or classes < 2:
+        numbers = (in_channels, classes, width, depth)
+        if not all(isinstance(n, int) for n in numbers) or min(numbers) < 1 or classes < 2 or depth > 10:
             raise ModelError(
                 "bad_option", "A classifier needs at least one channel and two classes.", "correct the settings",
-                found=f"in_channels={in_channels}, classes={classes}, width={width}, depth={depth}",
+                found=f"in_channels={in_channels}, classes={classes}, width={width}, depth={depth}"[:200],
+                expected="whole numbers from 1; classes from 2; depth up to 10",
             )
         self.settings = {"in_channels": in_channels, "classes": classes, "width": width, "depth": depth}
         channels = [in_channels] + [width * 2**level for level in range(depth)]

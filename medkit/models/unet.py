@@ -47,9 +47,11 @@ class UNet(nn.Module):
 # %% ../../nbs/3_models/32_unet.ipynb #6c5c33b0
 def _checked_settings(in_channels: int, classes: int, width: int, depth: int) -> dict:
     "The settings of a U-Net, or `ModelError`."
-    if min(in_channels, width, depth) < 1 or classes < 2:
+    numbers = (in_channels, classes, width, depth)
+    if not all(isinstance(n, int) for n in numbers) or min(numbers) < 1 or classes < 2 or depth > 10:
         raise ModelError(
-            "bad_option", "A U-Net needs at least one channel, one level and two classes (background is one).",
-            "correct the settings", found=f"in_channels={in_channels}, classes={classes}, width={width}, depth={depth}",
+            "bad_option", "A U-Net needs at least one channel, one level and two classes.", "correct the settings",
+            found=f"in_channels={in_channels}, classes={classes}, width={width}, depth={depth}"[:200],
+            expected="whole numbers from 1; classes, background included, from 2; depth up to 10",
         )
     return {"in_channels": in_channels, "classes": classes, "width": width, "depth": depth}

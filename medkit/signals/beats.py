@@ -161,6 +161,15 @@ def _reason_spans(reason: np.ndarray) -> tuple[np.ndarray, tuple]:
                 for start, stop in mask_to_spans(reason == number, 1.0)]
     return mask_to_spans(reason < 0, 1.0), tuple(sorted(withheld))
 
+# %% ../../nbs/2_signals/25_beats.ipynb #d3c9166e
+def _check_call(cleaned: Cleaned, method: str) -> None:
+    if not isinstance(cleaned, Cleaned):
+        raise SignalError("bad_option", "This is not a cleaned recording.", "call clean(recording) first",
+                          found=type(cleaned).__name__, expected="what clean returns")
+    if not isinstance(method, str) or method != "medkit":
+        raise SignalError("bad_option", "There is no such method.", 'use method="medkit"', found=repr(method)[:40],
+                          expected='"medkit"')
+
 # %% ../../nbs/2_signals/25_beats.ipynb #47eebd56
 def find_beats(
     cleaned: Cleaned,
@@ -168,10 +177,10 @@ def find_beats(
 ) -> Beats:
     """The heartbeats in `cleaned`, with beats withheld where movement, gaps or noise leave no rhythm.
 
-    Raises `bad_option` for an unknown method. A recording without any rhythm gives no beats, and says why.
+    Raises `bad_option` for an unknown method, or for anything that `clean` did not make.
+    A recording without any rhythm gives no beats, and says why.
     """
-    if method != "medkit":
-        raise SignalError("bad_option", "There is no such method.", 'use method="medkit"', found=repr(method)[:40])
+    _check_call(cleaned, method)
     rhythm, rate_hz, usable = track_rhythm(cleaned), cleaned.sampling_rate_hz, cleaned.usable
     path = np.abs(np.log(rhythm.period_s)[:, None] - np.log(PERIODS_S)).argmin(axis=1)
     signal = _level_out(cleaned.heart, usable, rate_hz)

@@ -42,7 +42,8 @@ def _fill(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "`values` with gaps bridged by straight lines for the filters only, and the mask of the gaps."
     missing = np.isnan(values)
     if missing.all():
-        raise SignalError("all_missing", "Every sample is missing.", "choose another channel or part")
+        raise SignalError("all_missing", "Every sample is missing.", "choose another channel or part",
+                          found=f"{len(values)} missing samples", expected="numbers")
     if missing.any():
         known = np.flatnonzero(~missing)
         values = np.interp(np.arange(len(values)), known, values[known])
@@ -144,9 +145,13 @@ class Cleaned:
 # %% ../../nbs/2_signals/23_clean.ipynb #eb3ba870
 def _one_channel(recording: Recording, channel: str | int | None) -> Recording:
     "The channel to work on, if it is long and fast enough."
+    if not isinstance(recording, Recording):
+        raise SignalError("bad_option", "This is not a recording.", "make one with Recording or read_recording",
+                          found=type(recording).__name__, expected="a Recording")
     if channel is None and len(recording.channels) > 1:
-        raise SignalError("bad_column", "The recording has several channels.",
-                          f"choose one of: {', '.join(recording.channels)[:300]}", found=f"{len(recording.channels)} channels")
+        raise SignalError("bad_column", "The recording has several channels.", "choose one with channel=",
+                          found=f"{len(recording.channels)} channels",
+                          expected=f"one of: {', '.join(recording.channels)[:300]}")
     one = recording.select(0 if channel is None else channel)
     if one.sampling_rate_hz < _LOWEST_RATE_HZ:
         raise SignalError("bad_sampling_rate", "The sampling rate is too low for heartbeats.", "record faster",
@@ -164,7 +169,7 @@ def clean(
     """`recording` split into heart and breath, with its faults marked.
 
     Raises `bad_column` (several channels and none chosen), `bad_sampling_rate` (under 25 Hz),
-    `too_short` (under 10 s), `all_missing`.
+    `too_short` (under 10 s), `all_missing`, `bad_option` (not a `Recording`).
     """
     one = _one_channel(recording, channel)
     values, missing = _fill(one.samples[0])
@@ -183,7 +188,8 @@ def clean(
 def _show(self, band: str = "heart", ax: plt.Axes | None = None) -> plt.Axes:
     "Draw one band (`heart`, `breath` or `values`); what cannot be trusted is shaded."
     if band not in ("heart", "breath", "values"):
-        raise SignalError("bad_option", "There is no such band.", "choose heart, breath or values", found=repr(band)[:40])
+        raise SignalError("bad_option", "There is no such band.", "choose one of the three", found=repr(band)[:40],
+                          expected="heart, breath or values")
     values, usable = getattr(self, band), self.usable & ~self.low
     ax = show_trace(self.times_s, values, label=f"{band} ({self.recording.units[0] or 'unit not stated'})",
                     spans={name: spans for name, spans in self.spans().items() if len(spans)}, ax=ax)

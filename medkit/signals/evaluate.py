@@ -22,10 +22,10 @@ def _paired(measured, reference, least: int = 1) -> tuple[np.ndarray, np.ndarray
         measured, reference = (np.asarray(part, dtype=float).ravel() for part in (measured, reference))
     except (TypeError, ValueError) as error:
         raise SignalError("not_numeric", "The values are not numbers.", "give two vectors of numbers",
-                          found=str(error)[:60]) from error
+                          found=str(error)[:60], expected="numbers, NaN where unknown") from error
     if len(measured) != len(reference):
         raise SignalError("bad_shape", "The two vectors differ in length.", "give one reference for each value",
-                          found=f"{len(measured)} and {len(reference)}")
+                          found=f"{len(measured)} and {len(reference)}", expected="equal lengths")
     pairs = int((np.isfinite(measured) & np.isfinite(reference)).sum())
     if pairs < least:
         raise SignalError("too_short", "There are too few pairs to compare.", "give more windows with both values",
@@ -87,7 +87,7 @@ def score_heart_rate(
     people = np.zeros(len(measured), dtype=int) if people is None else np.asarray(people)
     if len(people) != len(measured):
         raise SignalError("bad_shape", "The list of people has another length.", "name one person a window",
-                          found=f"{len(people)} and {len(measured)}")
+                          found=f"{len(people)} and {len(measured)}", expected="equal lengths")
     known = np.isfinite(reference)
     both = known & np.isfinite(measured)
     errors = np.abs(measured - reference)[both]
@@ -135,13 +135,14 @@ def match_beats(
     try:
         found, true = (np.sort(np.asarray(part, dtype=float).ravel()) for part in (found_s, true_s))
     except (TypeError, ValueError) as error:
-        raise SignalError("not_numeric", "The beat times are not numbers.", "give seconds", found=str(error)[:60]) from error
+        raise SignalError("not_numeric", "The beat times are not numbers.", "give seconds", found=str(error)[:60],
+                          expected="numbers") from error
     if delay_s == "fit":
         at, to = _pair_beats(found, true, 0.4)
         delay_s = float(np.median(found[at] - true[to])) if len(at) else 0.0
     if isinstance(delay_s, str) or not np.isfinite(delay_s) or not tolerance_s > 0:
         raise SignalError("bad_option", "Delay or tolerance is not usable.", 'give seconds, or delay_s="fit"',
-                          found=f"{delay_s!r}, {tolerance_s!r}"[:60])
+                          found=f"{delay_s!r}, {tolerance_s!r}"[:60], expected="finite delay, tolerance above 0")
     at, to = _pair_beats(found - delay_s, true, tolerance_s)
     sensitivity, precision = (len(at) / len(part) if len(part) else np.nan for part in (true, found))
     total = len(true) + len(found)
@@ -217,7 +218,8 @@ def coverage_error_curve(
     known = np.isfinite(reference)
     both = known & np.isfinite(measured) & np.isfinite(quality)
     if not both.any():
-        raise SignalError("too_short", "No window has a value, a reference and a quality.", "check the three vectors")
+        raise SignalError("too_short", "No window has a value, a reference and a quality.", "check the three vectors",
+                          found="0 windows", expected="at least 1 window")
     order = np.argsort(-quality[both], kind="stable")
     errors, count = np.abs(measured - reference)[both][order], np.arange(1, both.sum() + 1)
     last = np.append(np.diff(quality[both][order]) != 0, True)

@@ -23,14 +23,15 @@ from ..figures import html_card, png_bytes
 from .show import mask_to_spans, show_trace
 
 # %% ../../nbs/2_signals/21_recording.ipynb #d327990c
-def _check_rate(rate) -> float:
+def _check_rate(rate, where: str = "call") -> float:
     "The sampling rate as a float, or the reason why it cannot be one."
     if rate is None:
         raise SignalError("sampling_rate_missing", "The samples come without a sampling rate.",
-                          "give sampling_rate_hz, from the manual or the settings of the recording system")
+                          "give sampling_rate_hz, from the manual or the settings of the recording system",
+                          found=f"no rate in the {where}", expected="sampling_rate_hz=samples per second")
     try:
-        number = float(rate)
-    except (TypeError, ValueError):
+        number = np.nan if isinstance(rate, (bool, np.bool_)) else float(rate)
+    except (TypeError, ValueError, OverflowError):
         number = np.nan
     if not np.isfinite(number) or not 0 < number <= 1e6:
         raise SignalError("bad_sampling_rate", "The sampling rate is not a usable number.",
@@ -46,23 +47,32 @@ def _names(given, count: int, fallback: str) -> tuple[str, ...]:
                           found=f"{len(names)} names", expected=f"{count} names")
     return names or tuple(fallback.format(n + 1) for n in range(count))
 
+
+def _in_range(name: str, value, low: float, high: float, kinds: tuple = (int, float, np.integer, np.floating)) -> None:
+    "Refuse an option that is no number of these `kinds` from `low` to `high`."
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+        raise SignalError("bad_option", f"{name} is out of range.", "give a number in range",
+                          found=f"{name}={value!r}"[:60], expected=f"{low:g} to {high:g}")
+
 # %% ../../nbs/2_signals/21_recording.ipynb #a00c03d5
 def _check_samples(samples) -> np.ndarray:
     "`samples` as float64 (channel, sample), read-only; `NaN` is allowed, infinity is not."
     try:
         array = np.array(samples, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise SignalError("not_numeric", "The samples are not all numbers.", "give an array of numbers",
-                          found=str(error)[:80]) from error
+                          found=str(error)[:80], expected="numbers, NaN where missing") from error
     array = array[None] if array.ndim == 1 else array
     if array.ndim != 2:
         raise SignalError("bad_shape", "The samples have the wrong shape.", "give (channel, sample)",
                           found=f"shape {array.shape}", expected="1 or 2 dimensions")
     if array.size == 0:
-        raise SignalError("empty", "The recording has no samples.", "check the file or the slice")
+        raise SignalError("empty", "The recording has no samples.", "check the file or the slice",
+                          found=f"shape {array.shape}", expected="at least 1 sample")
     if np.isinf(array).any():
         raise SignalError("not_finite", "A sample is infinite.", "mark missing samples with NaN",
-                          found=f"sample {int(np.argwhere(np.isinf(array))[0, 1])}")
+                          found=f"infinity at sample {int(np.argwhere(np.isinf(array))[0, 1])}",
+                          expected="finite numbers, NaN where missing")
     array.setflags(write=False)
     return array
 
@@ -100,17 +110,19 @@ def _select(self, channel: str | int) -> Recording:
     "The one `channel`, by name or by number from 0."
     names = list(self.channels)
     number = names.index(channel) if channel in names else channel
-    if isinstance(number, str) and number.isdigit():
+    if isinstance(number, str) and number.isdecimal():
         number = int(number)
     if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or not 0 <= number < len(names):
-        raise SignalError("bad_column", "There is no such channel.", f"choose one of: {', '.join(names)[:300]}",
-                          found=repr(channel)[:60])
+        raise SignalError("bad_column", "There is no such channel.", "choose a channel by name or by number from 0",
+                          found=repr(channel)[:60], expected=f"one of: {', '.join(names)[:300]}")
     return Recording(self.samples[number], self.sampling_rate_hz, (names[number],), (self.units[number],),
                      self.start, self.notes)
 
 
 def _part(self, start_s: float, stop_s: float) -> Recording:
     "The samples from `start_s` up to `stop_s`."
+    _in_range("start_s", start_s, 0, 1e12)
+    _in_range("stop_s", stop_s, 0, 1e12)
     first, last = (max(int(round(t * self.sampling_rate_hz)), 0) for t in (start_s, stop_s))
     notes = (*self.notes, f"from second {start_s:g} of a longer recording")
     return Recording(self.samples[:, first:last], self.sampling_rate_hz, self.channels, self.units, None, notes)
@@ -155,17 +167,22 @@ def _stamped_rate(stamps: np.ndarray) -> tuple[float | None, bool]:
     if np.isnan(stamps).any() or len(steps) < 2 or (steps < 0).any() or stamps[-1] <= stamps[0]:
         where = int(np.flatnonzero(~(steps >= 0))[0]) + 2 if (~(steps >= 0)).any() else len(stamps)
         raise SignalError("bad_sampling_rate", "The time stamps do not run forward.",
-                          "repair the time column, or leave it out and give sampling_rate_hz", found=f"at sample {where}")
+                          "repair the time column, or leave it out and give sampling_rate_hz",
+                          found=f"a step back or a gap at sample {where}", expected="stamps that rise")
     if (steps == 0).mean() > 0.5:
         return None, False
     grid = np.linspace(stamps[0], stamps[-1], len(stamps))
     step = (stamps[-1] - stamps[0]) / len(steps)
     return 1 / step, bool(np.abs(stamps - grid).max() < 0.51 * step and np.abs(steps - step).max() < 0.51 * step)
 
-
+# %% ../../nbs/2_signals/21_recording.ipynb #db6c25e2
 def _even(samples: np.ndarray, stamps: np.ndarray) -> tuple[np.ndarray, float]:
     "`samples` (channel, sample) on an even grid at the median rate of `stamps`."
-    step = max(float(np.median(np.diff(stamps))), (stamps[-1] - stamps[0]) / (20 * len(stamps)))
+    step, span_s = float(np.median(np.diff(stamps))), stamps[-1] - stamps[0]
+    if step < span_s / (20 * len(stamps)):
+        raise SignalError("bad_sampling_rate", "The time stamps leave most of the time without samples.",
+                          "cut the file at its long gap, or repair the time column",
+                          found=f"steps of {step:.3g} s, {span_s:.3g} s in all", expected="samples most of the time")
     if 0.5 < step * (len(stamps) - 1) / (stamps[-1] - stamps[0]) < 1.5:
         step = (stamps[-1] - stamps[0]) / (len(stamps) - 1)
     grid = np.arange(stamps[0], stamps[-1] + step / 2, step)
@@ -183,13 +200,15 @@ def _agree(sources: dict) -> float | None:
         if abs(rate / first - 1) > (0.02 if name == "time stamps" else 0.005):
             raise SignalError("bad_sampling_rate", "Two sampling rates contradict each other.",
                               "find out which is right; drop the other",
-                              found=", ".join(f"{key}: {value:g} Hz" for key, value in stated.items()))
+                              found=", ".join(f"{key}: {value:g} Hz" for key, value in stated.items()),
+                              expected="one rate")
     return next(iter(stated.values()), None)
 
 
-def _assemble(columns: dict, rates: dict, stamps: np.ndarray | None, units: dict) -> Recording:
+def _assemble(columns: dict, rates: dict, stamps: np.ndarray | None, units: dict, notes: tuple = ()) -> Recording:
     "One recording from the read parts."
-    samples, notes = np.array(list(columns.values()), dtype=float), []
+    samples, notes = np.array(list(columns.values()), dtype=float), list(notes)
+    _check_content(samples)
     mean_rate, even = (None, True) if stamps is None else _stamped_rate(stamps)
     rate = _agree({**rates, "time stamps": mean_rate})
     if stamps is not None and mean_rate is None:
@@ -197,11 +216,21 @@ def _assemble(columns: dict, rates: dict, stamps: np.ndarray | None, units: dict
     if mean_rate is not None and not even:
         samples, rate = _even(samples, stamps)
         notes.append(f"uneven time stamps: resampled to an even {rate:.6g} Hz")
-    if np.isnan(samples).all():
-        raise SignalError("all_missing", "Every sample is missing.", "check the column and the file")
-    if samples.shape[1] < 2:
-        raise SignalError("too_short", "One sample is no recording.", "check the file", found=f"{samples.shape[1]} sample")
+    rate = _check_rate(rate, "file or the call")
     return Recording(samples, rate, tuple(columns), tuple(units.get(name, "") for name in columns), None, tuple(notes))
+
+# %% ../../nbs/2_signals/21_recording.ipynb #6090d3ac
+def _check_content(samples: np.ndarray) -> None:
+    "Refuse `samples` (channel, sample) that hold nothing to analyse."
+    if samples.size == 0:
+        raise SignalError("empty", "The file holds no samples beside the time.", "check what was saved",
+                          found=f"{len(samples)} channels", expected="at least 1 channel")
+    if np.isnan(samples).all():
+        raise SignalError("all_missing", "Every sample is missing.", "check the column and the file",
+                          found=f"{samples.size} missing samples", expected="numbers")
+    if samples.shape[1] < 2:
+        raise SignalError("too_short", "One sample is no recording.", "check the file", found="1 sample",
+                          expected="at least 2 samples")
 
 # %% ../../nbs/2_signals/21_recording.ipynb #69b9509c
 _RATE_WORDS = r"(?:sampling[ _]?rate|sample[ _]?rate|sampling[ _]?frequency|sfreq|fs)"
@@ -221,7 +250,7 @@ def _read_comments(lines: list[str]) -> tuple[float | None, list[str], str]:
     for line in lines:
         key, _, value = line.lstrip("# ").partition("=" if "=" in line else ":")
         if re.match(_RATE_WORDS, key.strip(), re.IGNORECASE) and (number := re.search(r"[\d.]+(?:e\d+)?", value)):
-            rate = float(number.group())
+            rate = _check_rate(number.group())
         if key.strip(" :").lower() in ("labels", "channels", "columns"):
             labels = [word.strip() for word in re.split(r"[\t,;]", value) if word.strip()]
         if key.strip(" :").lower() in ("unit", "units"):
@@ -240,8 +269,8 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _numbers(cells: pd.Series, name: str, first_row: int) -> np.ndarray:
-    "A column of text cells as float64."
+def _numbers(cells: pd.Series, name: str) -> np.ndarray:
+    "A column of text cells as float64; the index holds the row numbers of the file."
     text = cells.astype(str).str.strip().str.strip('"')
     numbers = np.array(pd.to_numeric(text, errors="coerce"), dtype=float)
     for index in np.flatnonzero(np.isnan(numbers) | np.isinf(numbers)):
@@ -249,12 +278,12 @@ def _numbers(cells: pd.Series, name: str, first_row: int) -> np.ndarray:
         if value is None or np.isinf(value):
             raise SignalError("not_numeric", f"Column {name!r} has a value that is not a number.",
                               "correct the value, leave the cell empty, or choose another column",
-                              found=f"{text.iloc[index][:40]!r} in row {first_row + index}",
+                              found=f"{text.iloc[index][:40]!r} in row {cells.index[index]}",
                               expected="a number or an empty cell")
         numbers[index] = value
     return numbers
 
-# %% ../../nbs/2_signals/21_recording.ipynb #b1678e2c
+# %% ../../nbs/2_signals/21_recording.ipynb #2893cfa3
 def _separator(lines: list[str]) -> str:
     "The character that splits each of `lines` into the same number of cells, or a blank."
     counts = {mark: {line.count(mark) for line in lines} for mark in "\t;,"}
@@ -263,39 +292,67 @@ def _separator(lines: list[str]) -> str:
             return mark
     return max("\t;,", key=lambda mark: min(counts[mark])) if any(min(c) for c in counts.values()) else r"\s+"
 
+# %% ../../nbs/2_signals/21_recording.ipynb #b1678e2c
+def _refuse_row(line: str, number: int, cells: int, width: int, last: bool) -> None:
+    "Say what is wrong with a row that is not as wide as the first: words, a torn end, or another table."
+    if any(re.search(r"[^\W\d_]{2}", word) and _number(word) is None for word in re.split(r"[\s,;]+", line)):
+        raise SignalError("not_numeric", "A row holds words instead of numbers.",
+                          "delete the words, and leave the row empty where samples are missing",
+                          found=f"{line.strip()[:40]!r} in row {number}", expected=f"{width} numbers or empty cells")
+    raise SignalError("truncated" if last else "bad_column", "A row has another number of cells than the first.",
+                      "copy the file again" if last else "make every row as wide as the first",
+                      found=f"{cells} cells in row {number}", expected=f"{width} cells")
 
-def _read_cells(lines: list[str], mark: str, first_row: int) -> pd.DataFrame:
-    "Data lines as text cells; every line must have as many cells as the first."
-    cells = [line.split() if mark == r"\s+" else line.rstrip("\r").split(mark) for line in lines]
+
+def _read_cells(rows: list[tuple[int, str]], mark: str) -> pd.DataFrame:
+    "Numbered lines as text cells, all as many as in the first line; a blank line becomes a row of empty cells."
+    cells = [line.split() if mark == r"\s+" else line.split(mark) for _, line in rows]
     width = len(cells[0])
-    for index, row in enumerate(cells):
-        if len(row) != width:
-            last = index == len(cells) - 1
-            raise SignalError("truncated" if last else "bad_column", "A row has another number of cells than the first.",
-                              "copy the file again" if last else "make every row as wide as the first",
-                              found=f"{len(row)} cells in row {first_row + index}", expected=f"{width} cells")
-    table = pd.DataFrame(cells, dtype=str)
+    for index, (number, line) in enumerate(rows):
+        if not line.strip():
+            cells[index] = [""] * width
+        elif len(cells[index]) != width:
+            _refuse_row(line, number, len(cells[index]), width, last=index == len(rows) - 1)
+    table = pd.DataFrame(cells, index=[number for number, _ in rows], dtype=str)
     if mark == ";" and not table.map(lambda cell: "." in cell).any().any():
         table = table.map(lambda cell: cell.replace(",", "."))
     return table
 
+# %% ../../nbs/2_signals/21_recording.ipynb #e1776555
+def _refuse_decimal_commas(rows: list[tuple[int, str]], mark: str) -> None:
+    "Refuse one column of numbers with decimal commas, which looks like two columns of whole numbers."
+    if mark != "," or not all(re.fullmatch(r"\s*[+-]?\d+,\d+\s*", line) for _, line in rows if line.strip()):
+        return
+    for number, line in rows:
+        if re.search(r",0\d|^\s*-0+,", line):
+            raise SignalError("not_numeric", "The commas look like decimal commas, not like separators.",
+                              "write decimals with a point, or put semicolons between columns",
+                              found=f"{line.strip()[:40]!r} in row {number}", expected="such as 0.05, or 0;5")
+
 # %% ../../nbs/2_signals/21_recording.ipynb #f8d6ca65
-def _split_text(text: str) -> tuple[list[str], list[str], list[str], int]:
-    "Comment lines, names (maybe none), data lines and the row number of the first data line."
-    lines = text.splitlines()
+def _split_text(text: str) -> tuple[list[str], list[str], list[tuple[int, str]]]:
+    "Comment lines, the separator and the names (maybe none), and the numbered data lines."
+    lines = re.sub(r"\r+\n", "\n", text).splitlines()
     comments = [line for line in lines if line.startswith("#")]
-    rows = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
-    if not rows:
-        raise SignalError("empty", "The file has no samples.", "check that the recording was saved")
-    mark = _separator([line for _, line in rows[:20]])
+    rows = _trim([(number, line) for number, line in enumerate(lines, 1) if not line.startswith("#")])
+    mark = _separator([line for _, line in rows if line.strip()][:20])
     first = rows[0][1].split() if mark == r"\s+" else rows[0][1].split(mark)
     named = any(_number(cell.replace(",", ".")) is None for cell in first) and not any(
         cell.strip() and (value := _number(cell)) is not None and not np.isnan(value) for cell in first)
-    if named and len(rows) == 1:
-        raise SignalError("empty", "The file has names but no samples.", "check that the recording was saved")
-    rows = rows[1:] if named else rows
+    rows = _trim(rows[1:]) if named else rows
+    if named and mark == r"\s+" and len(rows[0][1].split()) == 1:
+        first = [" ".join(first)]
     names = [cell.strip().strip('"') for cell in first] if named else []
-    return comments, [mark, *names], [line for _, line in rows], rows[0][0]
+    return comments, [mark, *names], rows
+
+# %% ../../nbs/2_signals/21_recording.ipynb #37f44f47
+def _trim(rows: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    "`rows` without the blank ones at both ends."
+    full = [index for index, (_, line) in enumerate(rows) if line.strip()]
+    if not full:
+        raise SignalError("empty", "The file has no samples.", "check that the recording was saved",
+                          found="no row of numbers", expected="at least 2 rows of numbers")
+    return rows[full[0]: full[-1] + 1]
 
 
 def _time_column(table: pd.DataFrame, names: list[str], named: bool) -> tuple[int | None, float]:
@@ -308,35 +365,47 @@ def _time_column(table: pd.DataFrame, names: list[str], named: bool) -> tuple[in
     rising = table.shape[1] > 1 and len(steps) > 9 and (steps >= 0).all() and (steps > 0).mean() > 0.5
     return (0, 1.0) if not named and rising and not (steps == steps[0]).all() | (steps == 1).all() else (None, 1.0)
 
-# %% ../../nbs/2_signals/21_recording.ipynb #253a460d
+# %% ../../nbs/2_signals/21_recording.ipynb #4740fbcf
 def _choose(names: list[str], column: str | int | None, time_at: int | None) -> list[int]:
     "Positions of the wanted columns: the one asked for, or all but time."
     if column is None:
         return [position for position in range(len(names)) if position != time_at]
     if isinstance(column, str) and column in names:
         return [names.index(column)]
-    position = int(column) if isinstance(column, str) and column.isdigit() else column
+    position = int(column) if isinstance(column, str) and column.isdecimal() else column
     if isinstance(position, bool) or not isinstance(position, (int, np.integer)) or not 0 <= position < len(names):
-        raise SignalError("bad_column", "There is no such column.", f"choose one of: {', '.join(names)[:300]}",
-                          found=repr(column)[:60])
+        raise SignalError("bad_column", "There is no such column.", "choose a column by name or by number from 0",
+                          found=repr(column)[:60], expected=f"one of: {', '.join(names)[:300]}")
     return [position]
 
-
+# %% ../../nbs/2_signals/21_recording.ipynb #253a460d
 def _read_table(text: str, rate: float | None, column: str | int | None) -> Recording:
     "A recording from a text table."
-    comments, (mark, *names), lines, first_row = _split_text(text)
+    comments, (mark, *names), rows = _split_text(text)
     header_rate, labels, unit = _read_comments(comments)
-    table = _read_cells(lines, mark, first_row)
+    _refuse_decimal_commas(rows, mark)
+    table = _read_cells(rows, mark)
     named, width = bool(names), table.shape[1]
     names = names or (labels if len(labels) == width else [f"column {n}" for n in range(width)])
     if len(names) != width or len(set(names)) != width:
         raise SignalError("bad_column", "The row of names does not fit the columns.", "give each column its own name",
                           found=", ".join(names)[:200], expected=f"{width} different names")
-    time_at, unit_s = _time_column(table, names, named)
+    table, time_at, unit_s, notes = _place_blanks(table, names, named)
     wanted = [at for at in _choose(names, column, time_at) if at != time_at or column is not None]
-    stamps = None if time_at is None else _numbers(table[time_at], names[time_at], first_row) * unit_s
-    columns = {names[at]: _numbers(table[at], names[at], first_row) for at in wanted}
-    return _assemble(columns, {"sampling_rate_hz": rate, "header": header_rate}, stamps, dict.fromkeys(columns, unit))
+    stamps = None if time_at is None else _numbers(table[time_at], names[time_at]) * unit_s
+    columns = {names[at]: _numbers(table[at], names[at]) for at in wanted}
+    rates = {"sampling_rate_hz": rate, "header": header_rate}
+    return _assemble(columns, rates, stamps, dict.fromkeys(columns, unit), notes)
+
+# %% ../../nbs/2_signals/21_recording.ipynb #91211d43
+def _place_blanks(table: pd.DataFrame, names: list[str], named: bool) -> tuple[pd.DataFrame, int | None, float, tuple]:
+    "The table, its time column and the unit of it, and a note on blank rows; they go only if time stamps tell the time."
+    blank = table[0].str.strip() == ""
+    blank[blank] = (table[blank].apply(lambda cells: cells.str.strip()) == "").all(axis=1)
+    time_at, unit_s = _time_column(table[~blank], names, named)
+    if time_at is not None or not blank.any():
+        return table[~blank], time_at, unit_s, ()
+    return table, None, 1.0, (f"{int(blank.sum())} blank lines read as missing samples",)
 
 # %% ../../nbs/2_signals/21_recording.ipynb #e4eb51ce
 _RATE_KEYS = {"fs", "sampling_rate_hz", "sampling_rate", "samplingrate", "sample_rate", "samplerate", "sfreq", "freq_hz"}
@@ -360,7 +429,7 @@ def _from_arrays(arrays: dict, rate: float | None, column: str | int | None) -> 
             vectors |= {key if len(rows) == 1 else f"{key} {n}": row.astype(float) for n, row in enumerate(rows)}
     if not vectors:
         raise SignalError("empty", "The file holds no vector of numbers.", "check what was saved",
-                          found=", ".join(arrays)[:200])
+                          found=", ".join(arrays)[:200] or "nothing", expected="a vector of numbers")
     longest = max(map(len, vectors.values()))
     vectors = {key: row for key, row in vectors.items() if len(row) == longest}
     names = list(vectors)
@@ -397,7 +466,8 @@ def _load_arrays(path: Path, reader) -> dict:
         raise SignalError("unsupported_format" if pickled else "truncated",
                           "The file holds pickled objects." if pickled else "The file is damaged or cut short.",
                           "save plain arrays of numbers" if pickled else "copy it again from its source",
-                          found=f"{type(error).__name__}: {str(error)[:80]}") from error
+                          found=f"{type(error).__name__}: {str(error)[:80]}",
+                          expected="arrays of numbers" if pickled else "a complete NPZ or MATLAB file") from error
 
 # %% ../../nbs/2_signals/21_recording.ipynb #85a1f525
 def read_recording(
@@ -411,15 +481,16 @@ def read_recording(
     Raises `not_found`, `not_readable`, `empty`, `too_large`, `unsupported_format`, `truncated`, `not_numeric`, `not_finite`,
     `bad_column`, `all_missing`, `too_short`, `sampling_rate_missing`, `bad_sampling_rate`.
     """
-    path, rate = Path(path), None if sampling_rate_hz is None else _check_rate(sampling_rate_hz)
-    head = _head(path)
+    rate = None if sampling_rate_hz is None else _check_rate(sampling_rate_hz)
+    path, head = _head(path)
     if head.startswith(b"PK"):
         return _from_arrays(_load_arrays(path, _npz_arrays), rate, column)
     if head.startswith(b"MATLAB 5") or path.suffix.lower() == ".mat":
         return _from_arrays(_load_arrays(path, _mat_arrays), rate, column)
     if b"\x00" in head:
         raise SignalError("unsupported_format", f"{path.name} is not a text table, NPZ or MATLAB file up to v7.2.",
-                          "save it as CSV or NPZ", found=f"first bytes {head[:8]!r}")
+                          "save it as CSV (UTF-8) or NPZ", found=f"first bytes {head[:8]!r}",
+                          expected="UTF-8 text, NPZ or MATLAB up to v7.2")
     data = path.read_bytes()
     try:
         text = data.decode("utf-8-sig")
@@ -428,22 +499,31 @@ def read_recording(
     return _read_table(text, rate, column)
 
 # %% ../../nbs/2_signals/21_recording.ipynb #cffe1f93
-def _head(path: Path) -> bytes:
-    "The first bytes of a file that exists, is not empty and not too large."
+def _head(path: str | Path) -> tuple[Path, bytes]:
+    "The path and first bytes of a file that exists, is not empty and not too large."
     try:
-        size = path.stat().st_size
+        path = Path(path)
         if path.is_dir():
-            raise SignalError("not_readable", f"{path.name} is a folder.", "give one file")
-        _cap(size, "file")
+            raise SignalError("not_readable", f"{path.name} is a folder.", "give one file", found="a folder",
+                              expected="a file")
+        _cap(path.stat().st_size, "file")
         with path.open("rb") as file:
-            head = file.read(4096)
+            return path, _check_head(path.name, file.read(4096))
     except FileNotFoundError as error:
-        raise SignalError("not_found", f"There is no file {path.name}.", "check the name and the folder") from error
-    except (OSError, ValueError) as error:
-        raise SignalError("not_readable", f"{path.name} cannot be read.", "check the rights of the file",
-                          found=str(error)[:80].replace(str(path), path.name)) from error
+        raise SignalError("not_found", f"There is no file {path.name}.", "check the name and the folder",
+                          found="no such file", expected="an existing file") from error
+    except (OSError, ValueError, TypeError) as error:
+        name = path.name if isinstance(path, Path) else type(path).__name__
+        raise SignalError("not_readable", f"{name[:80]} cannot be read.", "check the name and the rights of the file",
+                          found=str(error).replace(str(path), name)[:80], expected="a readable file") from error
+
+
+def _check_head(name: str, head: bytes) -> bytes:
+    "`head`, unless it says that there is nothing here to read."
     if not head.strip():
-        raise SignalError("empty", f"{path.name} is empty.", "check that the recording was saved")
+        raise SignalError("empty", f"{name} is empty.", "check that the recording was saved", found="no content",
+                          expected="samples")
     if head.startswith(b"\x89HDF") or b"MATLAB 7.3" in head[:16]:
-        raise SignalError("unsupported_format", f"{path.name} is a MATLAB v7.3 (HDF5) file.", "save it with -v7 or as NPZ")
+        raise SignalError("unsupported_format", f"{name} is a MATLAB v7.3 (HDF5) file.", "save it with -v7 or as NPZ",
+                          found="HDF5", expected="MATLAB up to v7.2, NPZ or text")
     return head

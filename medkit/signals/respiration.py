@@ -77,8 +77,8 @@ def window_starts(
     "Starts of the windows that lie within the recording."
     for name, value in (("window_s", window_s), ("hop_s", hop_s)):
         number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-        if not number or not 1 <= value <= 86400:
-            raise SignalError("bad_option", f"{name} is out of range.", "give seconds", found=repr(value)[:40],
+        if not number or not np.isreal(value) or not 1 <= value <= 86400:
+            raise SignalError("bad_option", f"{name} is out of range.", "give seconds", found=f"{name}={value!r}"[:60],
                               expected="1 to 86400 s")
     return np.arange(max(int((duration_s - window_s) / hop_s + 1e-9) + 1, 1) if duration_s >= window_s else 1) * float(hop_s)
 

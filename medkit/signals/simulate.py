@@ -18,7 +18,7 @@ from scipy.signal import butter, sosfiltfilt
 from ..errors import SignalError
 from ..figures import axes_or_new
 from ..files import atomic_write
-from .recording import Recording
+from .recording import Recording, _in_range
 from .show import show_trace, spans_to_mask
 
 # %% ../../nbs/2_signals/22_simulate.ipynb #28415868
@@ -31,9 +31,10 @@ class Truth:
     occupied_spans_s: np.ndarray  # (span, 2), somebody lies in the bed
 
     def __repr__(self):
+        known = {"beat": self.beat_times_s, "breath": self.breath_times_s, "movement": self.movement_spans_s}
+        counts = [f"{len(items)} {name}" + "s" * (len(items) != 1) for name, items in known.items()]
         occupied_s = float(np.diff(self.occupied_spans_s, axis=1).sum())
-        return (f"Truth({len(self.beat_times_s)} beats, {len(self.breath_times_s)} breaths, "
-                f"{len(self.movement_spans_s)} movements, {occupied_s:.0f} s occupied)")
+        return f"Truth({', '.join(counts)}, {occupied_s:.0f} s occupied)"
 
 # %% ../../nbs/2_signals/22_simulate.ipynb #a51d9e5d
 def simulate_rr(
@@ -44,7 +45,11 @@ def simulate_rr(
     arrhythmia: float = 0.03,  # size of the respiratory swing, as a share of the mean interval
     seed: int,
 ) -> np.ndarray:  # (interval,), seconds
-    "Intervals between beats with a respiratory swing, a slow drift and noise."
+    "Intervals between beats with a respiratory swing, a slow drift and noise. Raises `bad_option`."
+    for name, value, low, high in (("duration_s", duration_s, 1, 1e6), ("heart_rate_bpm", heart_rate_bpm, 20, 250),
+                                   ("breathing_per_min", breathing_per_min, 1, 100), ("arrhythmia", arrhythmia, 0, 0.5)):
+        _in_range(name, value, low, high)
+    _in_range("seed", seed, 0, 2**63, (int, np.integer))
     rng = np.random.default_rng(seed)
     mean_s = 60 / heart_rate_bpm
     count = int(duration_s / mean_s * 1.4) + 10
@@ -137,25 +142,36 @@ def _posture_heights(times_s: np.ndarray, spans_s: np.ndarray, rng: np.random.Ge
     posture = np.searchsorted(spans_s[:, 1], times_s)
     return rng.uniform(0.7, 1.4, len(spans_s) + 1)[posture] * (1 + rng.normal(0, 0.08, len(times_s)))
 
-# %% ../../nbs/2_signals/22_simulate.ipynb #c5b7fc5d
-def _check_request(duration_s: float, sampling_rate_hz: float, rr, snr_db: float) -> np.ndarray | None:
-    "The given intervals as an array, after every argument is checked."
-    for name, value, low, high in (("duration_s", duration_s, 10, 1e6), ("sampling_rate_hz", sampling_rate_hz, 25, 1e5),
-                                   ("snr_db", snr_db, -60, 200)):
-        if not isinstance(value, (int, float, np.number)) or not low <= value <= high:
-            raise SignalError("bad_option", f"{name} is out of range.", "give a number in range",
-                              found=repr(value)[:40], expected=f"{low:g} to {high:g}")
-    if rr is None:
-        return None
+# %% ../../nbs/2_signals/22_simulate.ipynb #2a5987f5
+_MOST_SAMPLES = 100_000_000  # 0.8 GB as float64
+
+
+def _check_request(duration_s: float, sampling_rate_hz: float, **others) -> None:
+    "Refuse a number that no simulation can use."
+    limits = {"duration_s": (10, 1e6), "sampling_rate_hz": (25, 1e5), "snr_db": (-60, 200),
+              "movements_per_hour": (0, 1000), "bed_exits_per_hour": (0, 1000)}
+    for name, value in {"duration_s": duration_s, "sampling_rate_hz": sampling_rate_hz, **others}.items():
+        if name == "seed":
+            _in_range(name, value, 0, 2**63, (int, np.integer))
+        else:
+            _in_range(name, value, *limits[name])
+    if duration_s * sampling_rate_hz > _MOST_SAMPLES:
+        raise SignalError("too_large", "The recording would be too long.", "simulate less time or fewer samples a second",
+                          found=f"{duration_s * sampling_rate_hz:.3g} samples", expected=f"at most {_MOST_SAMPLES:.3g}")
+
+# %% ../../nbs/2_signals/22_simulate.ipynb #12431baf
+def _check_intervals(rr, duration_s: float) -> np.ndarray:
+    "The given intervals as an array, if hearts beat so and they fill the recording."
     try:
         rr = np.asarray(rr, dtype=float).ravel()
     except (TypeError, ValueError) as error:
-        raise SignalError("not_numeric", "The intervals are not numbers.", "give seconds", found=str(error)[:60]) from error
+        raise SignalError("not_numeric", "The intervals are not numbers.", "give seconds", found=str(error)[:60],
+                          expected="numbers from 0.2 to 4 s") from error
     if not rr.size or not ((rr > 0.2) & (rr < 4)).all():
         raise SignalError("bad_option", "An interval between beats is impossible.", "give seconds, without gaps",
                           found=f"{rr.min():g} to {rr.max():g}" if rr.size else "none", expected="0.2 to 4 s")
     if rr.sum() < duration_s:
-        raise SignalError("too_short", "The intervals end before the recording does.", 
+        raise SignalError("too_short", "The intervals end before the recording does.",
                           "give more intervals or a shorter duration",
                           found=f"{rr.sum():.1f} s", expected=f"{duration_s:g} s")
     return rr
@@ -193,14 +209,17 @@ def simulate_bcg(
 ) -> tuple[Recording, Truth]:
     """A bed recording in newton and what is true about it.
 
-    The same arguments give the same numbers. Raises `bad_option`, `not_numeric`, `too_short`.
+    The same arguments give the same numbers. Raises `bad_option`, `not_numeric`, `too_short`, `too_large`.
     """
-    rr = _check_request(duration_s, sampling_rate_hz, rr, snr_db)
+    _check_request(duration_s, sampling_rate_hz, snr_db=snr_db, seed=seed, movements_per_hour=movements_per_hour,
+                   bed_exits_per_hour=bed_exits_per_hour)
     rng = np.random.default_rng(seed)
     breathing_per_min, heart_rate_bpm = rng.uniform(10, 20), rng.uniform(48, 95)
     if rr is None:
         rr = simulate_rr(duration_s, heart_rate_bpm=heart_rate_bpm, breathing_per_min=breathing_per_min,
                          arrhythmia=rng.uniform(0.01, 0.06), seed=seed)
+    else:
+        rr = _check_intervals(rr, duration_s)
     truth = _draw_truth(duration_s, rr, (movements_per_hour, bed_exits_per_hour), rng)
     times_s = np.arange(int(round(duration_s * sampling_rate_hz))) / sampling_rate_hz
     breath, tops_s = _breathe(times_s, breathing_per_min, rng)

@@ -34,7 +34,7 @@ class VitalsRow:
     movement: float  # share of the window, 0 to 1
     occupied: bool  # somebody is in the bed, as far as the signal tells
     quality: float  # strength of the rhythm, 0 to 1
-    coverage: float  # share of the window that was usable, 0 to 1
+    coverage: float  # usable share of this window, 0 to 1; not the share of windows that got a value
     reason: str  # why a value is withheld; "" if none is
 
 # %% ../../nbs/2_signals/27_vitals.ipynb #de926240
@@ -120,8 +120,9 @@ def measure_vitals(
     A recording shorter than a window is one window. Raises what `clean` raises, and `bad_option`.
     """
     if policy not in ("default", "strict"):
-        raise SignalError("bad_option", "There is no such policy.", 'choose "default" or "strict"', found=repr(policy)[:40])
-    window_starts(recording.duration_s, window_s, hop_s)  # refuses bad options before the work
+        raise SignalError("bad_option", "There is no such policy.", "choose one of the two", found=repr(policy)[:40],
+                          expected='"default" or "strict"')
+    window_starts(1.0, window_s, hop_s)  # refuses bad options before the work
     cleaned = clean(recording, channel)
     beats = find_beats(cleaned)
     away = spans_to_mask(mask_to_spans(~beats.rhythm.occupied, 1.0), len(cleaned.low), cleaned.sampling_rate_hz)

@@ -24,7 +24,8 @@ from .store import Store
 def split_hash(**parts: Iterable) -> str:  # 16 hexadecimal digits
     "A short fingerprint of who is in which part: `split_hash(train=[...], valid=[...], test=[...])`."
     if not parts:
-        raise StageError("empty", "A split has at least one part.", "name the parts: train=..., test=...")
+        raise StageError("empty", "A split has at least one part.", "name the parts: train=..., test=...",
+                         found="0 parts", expected="at least 1")
     names = {part: sorted(str(patient) for patient in patients) for part, patients in parts.items()}
     return hashlib.sha256(json.dumps(names, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -75,7 +76,8 @@ def read_runs(
         scores = [body["scores"] and Scores.from_dict(body["scores"]) for body in newest.values()]
         runs = [Run(**{**body, "scores": found}) for body, found in zip(newest.values(), scores)]
     except (KeyError, TypeError) as error:
-        raise StageError("bad_record", "A stored run is incomplete.", "call store.verify()", found=error) from error
+        raise StageError("bad_record", "A stored run is incomplete.", "call store.verify()", found=repr(error),
+                         expected="the fields of Run") from error
     return tuple(run for run in runs if grid in (None, run.grid))
 
 # %% ../../nbs/5_stages/52_experiment.ipynb #0b9af603
@@ -86,7 +88,7 @@ def _as_scores(result: object) -> Scores:
     metrics = tuple(result.values()) if isinstance(result, Mapping) else (result,)
     if not metrics or not all(isinstance(metric, Metric) for metric in metrics):
         raise StageError("bad_record", "Training returned no scores.", "return Scores or Metric objects",
-                         found=type(result).__name__)
+                         found=type(result).__name__, expected="Scores, a Metric or a dictionary of them")
     return Scores(metrics, patients=max(metric.patients for metric in metrics))
 
 
@@ -106,12 +108,14 @@ def _check_grid(grid: "Grid") -> None:
     lists = all(isinstance(values, (list, tuple)) and values for values in (*grid.factors.values(), grid.seeds))
     if not words or not lists or "seed" in grid.factors:
         raise StageError("bad_record", "A grid needs a name, factors with values, seeds and a split hash.",
-                         "give each factor a list of values; seeds go apart")
+                         "give each factor a list of values; seeds go apart",
+                         found=ascii((grid.name, grid.factors, grid.seeds, grid.split_hash))[:200],
+                         expected="words, {name: values}, seeds, words")
     try:
         json.dumps([grid.factors, list(grid.seeds)], allow_nan=False)
     except (TypeError, ValueError) as error:
         raise StageError("bad_record", "A factor has a value that cannot be stored.", "use text and finite numbers",
-                         found=error) from error
+                         found=error, expected="what JSON can hold") from error
 
 # %% ../../nbs/5_stages/52_experiment.ipynb #4c5c1f65
 @dataclass(frozen=True)
@@ -222,17 +226,18 @@ def _check_comparable(runs: tuple[Run, ...], whole: list[Run], metric: str) -> N
     "Raise unless the runs with scores, `whole`, share the split, the metric and its direction."
     if not whole:
         raise StageError("empty", "There is no run with scores.", "run the grid; read the errors of failed runs",
-                         found=f"{len(runs)} runs")
+                         found=f"{len(runs)} runs, none with scores", expected="at least 1 with scores")
     splits = sorted({run.split_hash for run in whole})
     if len(splits) > 1:
         raise StageError("bad_record", "The runs come from different splits.",
-                         "compare runs of one split; name the grid", found=", ".join(splits))
+                         "compare runs of one split; name the grid", found=", ".join(splits), expected="one split")
     missing = [run.name for run in whole if metric not in [known.name for known in run.scores.metrics]]
     if missing:
         raise StageError("bad_gate", f"Not every run measured {metric!r}.", "choose a metric they share",
-                         found=f"not in {missing[0]}")
+                         found=f"not in {missing[0]}", expected="in all runs")
     if len({run.scores[metric].higher_is_better for run in whole}) > 1:
-        raise StageError("bad_record", f"Runs disagree on whether more {metric!r} is better.", "score them alike")
+        raise StageError("bad_record", f"Runs disagree on whether more {metric!r} is better.", "score them alike",
+                         found="True and False", expected="one of them")
 
 
 def leaderboard(

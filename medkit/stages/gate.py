@@ -31,7 +31,8 @@ class Variant:
         sane = all(isinstance(n, Real) and math.isfinite(n) and n >= 0 for n in numbers)
         if not sane or numbers[1] > numbers[2] or not isinstance(self.scores, Scores):
             raise StageError("bad_record", "A variant needs finite size and latency, p50 at most p95, and Scores.",
-                             "measure and evaluate it again", found=(*numbers, type(self.scores).__name__))
+                             "measure and evaluate it again", found=(*numbers, type(self.scores).__name__),
+                             expected="three numbers from 0, Scores")
 
     def measurements(self) -> dict[str, float | Metric]:
         "Everything a gate can ask for, by name."
@@ -66,7 +67,8 @@ class Gate:
         ratio_ok = not self.ratio_to or (bars and not self.whole_interval)
         if not words or not sane or not (bars or self.beats_naive) or not ratio_ok:
             raise StageError("bad_record", "A gate needs a name, a metric and a finite bar; a ratio has no interval.",
-                             "give at_least, at_most or beats_naive", found=f"{self.name!r}, {self.metric!r}, {bars}")
+                             "give at_least, at_most or beats_naive", found=f"{self.name!r}, {self.metric!r}, {bars}",
+                             expected="words, words, at least one finite bar")
 
     def required(self) -> str:
         "The bar in words."
@@ -147,7 +149,8 @@ def _by_variant(measurements: object) -> dict[str, dict]:  # variant -> metric -
         if all(isinstance(one, Variant) for one in variants) and len({one.name for one in variants}) == len(variants):
             return {one.name: one.measurements() for one in variants}
     raise StageError("bad_record", "These are no measurements.",
-                     "give Variants with different names, Scores or a dictionary", found=type(measurements).__name__)
+                     "give Variants with different names, Scores or a dictionary", found=type(measurements).__name__,
+                     expected="Variant, Scores or dictionary")
 
 # %% ../../nbs/5_stages/53_gate.ipynb #7687b2e1
 def _look_up(measured: dict, variant: str, metric: str) -> tuple[Real | Metric | None, str]:
@@ -212,5 +215,6 @@ def check_gates(
     "Check every gate; what was not measured fails. Raises `StageError`: `empty` (no gate), `bad_record`."
     gates, measured = tuple(gates), _by_variant(measurements)
     if not gates:
-        raise StageError("empty", "There is no gate to check.", "write down at least one gate first")
+        raise StageError("empty", "There is no gate to check.", "write down at least one gate first",
+                         found=0, expected="at least 1")
     return GateResult(tuple(_check_one(gate, measured) for gate in gates))

@@ -28,11 +28,13 @@ def _check_numbers(owner: object, zero_ok: tuple[str, ...] = (), any_sign: tuple
         if not isinstance(value, Real) or isinstance(value, bool):
             if value is None or not str(field.type).startswith(_NUMBER):
                 continue
-            raise StageError("bad_record", f"`{field.name}` must be a number.", "give one", found=ascii(value)[:80])
+            raise StageError("bad_record", f"`{field.name}` must be a number.", "give one",
+                             found=ascii(value)[:80], expected="a finite number")
         bound = -math.inf if field.name in any_sign else 0
         if not math.isfinite(value) or value < bound or (value == 0 and field.name not in zero_ok + any_sign):
             raise StageError("bad_record", f"`{field.name}` must be finite and positive.",
-                             "check the value and its unit", found=value)
+                             "check the value and its unit", found=value,
+                             expected="finite" if field.name in any_sign else "finite, not negative")
 
 
 def _check_words(owner: object, *names: str) -> None:
@@ -40,7 +42,8 @@ def _check_words(owner: object, *names: str) -> None:
     for name in names:
         value = getattr(owner, name)
         if not isinstance(value, str) or not value.strip():
-            raise StageError("bad_record", f"`{name}` is empty.", "say it in a few words", found=ascii(value)[:80])
+            raise StageError("bad_record", f"`{name}` is empty.", "say it in a few words",
+                             found=ascii(value)[:80], expected="text")
 
 # %% ../../nbs/5_stages/51_idea.ipynb #3f13a32e
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +91,8 @@ def signal_input(
 ) -> Input:
     "The `Input` of a sensor that runs day and night. Raises `StageError` with reason `bad_record`."
     if not hop_s > 0:
-        raise StageError("bad_record", "`hop_s` must be positive.", "give seconds between two windows", found=hop_s)
+        raise StageError("bad_record", "`hop_s` must be positive.", "give seconds between two windows",
+                         found=hop_s, expected="above 0")
     rate = sampling_rate_hz * channels * bits / 8  # bytes a second
     return Input(modality=modality, bytes_per_item=rate * window_s, items_per_day=86_400 / hop_s,
                  bytes_per_day=rate * 86_400)
@@ -103,7 +107,7 @@ class Idea:
     users: str  # who acts on the answer
     input: Input
     output: str  # what the model says
-    metric: str  # how it is scored, as "sensitivity"
+    metric: str  # how it is scored, as "AUROC"; sensitivity alone is 1 if everyone is flagged
     needed: float  # the value of the metric below (or above) which nobody would use it
     naive: float  # the value that the naive guess reaches
     latency_s: float  # answer wanted within this time after the last sample or slice
@@ -112,13 +116,13 @@ class Idea:
     macs_per_item: float | None = None  # multiply-accumulates for one item
     memory_mb: float | None = None  # weights and working memory
     output_bytes: float = 100.0  # of one answer
-    patients: int | None = None  # with a reference; for sensitivity, those with the finding
+    patients: int | None = None  # with a reference; sensitivity: those with the finding; AUROC: the smaller group
     labels: str = ""  # where the reference comes from
 
     def __post_init__(self):
         _check_words(self, "name", "question", "users", "output", "metric")
         if not isinstance(self.input, Input):
-            raise StageError("bad_record", "`input` must be an Input.", "use study_input or signal_input")
+            raise StageError("bad_record", "`input` must be an Input.", "make one", found=self.input, expected="Input")
         _check_numbers(self, zero_ok=("patients",), any_sign=("needed", "naive"))
 
     def __repr__(self):
@@ -164,7 +168,8 @@ def patients_needed(
     "The patients for a 95 % interval no wider than `effect`. Raises `StageError` with reason `bad_record`."
     if not effect > 0 or (spread is None and not 0 <= value <= 1):
         raise StageError("bad_record", "The effect must be positive, and a metric beyond 0 to 1 needs a spread.",
-                         "give the standard deviation between patients", found=(value, effect))
+                         "give the standard deviation between patients", found=(value, effect),
+                         expected="a value from 0 to 1, an effect above 0")
     half = effect / 2
     if spread is not None:
         return max(2, math.ceil((_Z * spread / half) ** 2))
@@ -329,7 +334,9 @@ def assay(
 ) -> Assay:
     "The level 1 checks of `idea` in `deployment`: inputs, real time, machine, and patients to show the effect."
     if not isinstance(idea, Idea) or not isinstance(deployment, Deployment):
-        raise TypeError("assay takes an Idea and a Deployment")
+        raise StageError("bad_record", "assay takes an Idea and a Deployment.", "make both first",
+                         found=f"{type(idea).__name__} and {type(deployment).__name__}",
+                         expected="Idea and Deployment")
     return Assay(idea, deployment, tuple(_load(idea, deployment) + _answer(idea, deployment)))
 
 # %% ../../nbs/5_stages/51_idea.ipynb #7f2ce5cd
@@ -382,21 +389,26 @@ def decide(
                          found=assay.idea.name, expected=idea.name)
     if level not in (1, 2) or not isinstance(accept, bool):
         raise StageError("bad_record", "A decision is accept True or False at level 1 or 2.", "give both",
-                         found=(accept, level))
+                         found=(accept, level), expected="True or False, 1 or 2")
     decision = Decision(idea.name, assay.deployment.name, accept, level, reason, by, assay.verdict, override)
     _check_words(decision, "reason", "by")
     if accept and assay.verdict == "reject" and not str(override).strip():
         raise StageError("bad_record", "The assay rejected this idea.",
-                         "change the plan, or give `override`, a reason in words", found=repr(assay))
+                         "change the plan, or give `override`, a reason in words",
+                         found=repr(assay), expected="pass or unknown, or an override")
     basis = {"full_idea": asdict(idea), "full_deployment": asdict(assay.deployment), "checks": assay.table()}
     store.append("decision", idea.name, {**asdict(decision), **basis})
     return decision
 
-# %% ../../nbs/5_stages/51_idea.ipynb #c7bd2e3a
+# %% ../../nbs/5_stages/51_idea.ipynb #5930b54e
 def read_decisions(
     store: Store,
     idea: str | None = None,  # its name; None: of all ideas
 ) -> tuple[Decision, ...]:  # oldest first
-    "The decisions in `store`."
-    names = [field.name for field in fields(Decision)]
-    return tuple(Decision(**{name: record.body[name] for name in names}) for record in store.records("decision", idea))
+    "The decisions in `store`. Raises `StageError`: `bad_record` if a field is missing, and what the store raises."
+    names, records = [field.name for field in fields(Decision)], store.records("decision", idea)
+    missing = [(record.id, name) for record in records for name in names if name not in record.body]
+    if missing:
+        raise StageError("bad_record", f"Record {missing[0][0]} is not a whole decision.", "call store.verify()",
+                         found=f"no field {missing[0][1]!r}", expected=", ".join(names))
+    return tuple(Decision(**{name: record.body[name] for name in names}) for record in records)

@@ -64,17 +64,20 @@ def _store_error(error: Exception, path: Path) -> StageError:
     "What SQLite or the file system said about `path`, as a reason and a way out."
     words = str(error).lower()
     if "not a database" in words:
-        return StageError("unsupported_format", f"`{path.name}` is not a store.", "give the path of a medkit store")
+        return StageError("unsupported_format", f"`{path.name}` is not a store.", "give the path of a medkit store",
+                          found="another kind of file", expected="an SQLite file")
     if "malformed" in words or "corrupt" in words or "disk i/o" in words:
         return StageError("not_readable", f"The store `{path.name}` is damaged.",
-                          "restore it from a copy; keep the damaged file", found=error)
+                          "restore it from a copy; keep the damaged file", found=error, expected="a whole SQLite file")
     if "locked" in words or "busy" in words:
         return StageError("not_writable", f"The store `{path.name}` stayed locked.",
-                          "end the program that holds it and try again", found=error)
+                          "end the program that holds it and try again", found=error,
+                          expected="free within 30 s")
     if "unable to open" in words and not path.parent.is_dir():
-        return StageError("not_found", f"The folder of `{path.name}` does not exist.", "make the folder first")
+        return StageError("not_found", f"The folder of `{path.name}` does not exist.", "make the folder first",
+                          found=f"no folder {path.parent.name!r}", expected="a folder")
     return StageError("not_writable", f"The store `{path.name}` cannot be used.",
-                      "check the path, the rights and the free space", found=error)
+                      "check the path, the rights and the free space", found=error, expected="a file that can be written")
 
 # %% ../../nbs/5_stages/50_store.ipynb #30b0e0b7
 def _check_ours(connection: sqlite3.Connection, path: Path) -> bool:  # False: the file is new
@@ -86,10 +89,15 @@ def _check_ours(connection: sqlite3.Connection, path: Path) -> bool:  # False: t
         return False
     if mark != _APPLICATION_ID:
         raise StageError("unsupported_format", f"`{path.name}` is a database of another program.",
-                         "give the path of a medkit store, or of a new file")
+                         "give the path of a medkit store, or of a new file",
+                         found=f"application id {mark}", expected=f"application id {_APPLICATION_ID}")
     if version > _VERSION:
         raise StageError("unsupported_format", f"`{path.name}` was written by a later medkit.", "update medkit",
                          found=f"schema {version}", expected=f"schema {_VERSION} or lower")
+    kind = connection.execute("SELECT type FROM sqlite_master WHERE name = 'records'").fetchone()
+    if kind != ("table",):
+        raise StageError("unsupported_format", f"`{path.name}` holds no table of records.", "restore it from a copy",
+                         found=kind and kind[0], expected="table")
     return True
 
 # %% ../../nbs/5_stages/50_store.ipynb #f32ea30c
@@ -108,8 +116,12 @@ def _use_log(connection: sqlite3.Connection, tries: int = 200) -> None:
 @contextmanager
 def _connected(path: Path):
     "A connection to the store at `path`, made ready if the file is new; closed at the end."
+    if path.exists() and not path.is_file():
+        raise StageError("not_writable", f"`{path.name}` is not a file.", "give the path of a medkit store",
+                         found="a folder" if path.is_dir() else "a device or pipe", expected="a file")
     try:
         with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as connection:
+            connection.execute("PRAGMA trusted_schema = OFF")  # no code of a foreign file runs
             connection.execute("PRAGMA synchronous = FULL")  # a returned append survives a power cut
             if not _check_ours(connection, path):
                 _use_log(connection)
@@ -132,7 +144,7 @@ def _body_text(body: dict) -> str:
         reason = "not_finite" if "JSON compliant" in str(error) else "bad_record"
         raise StageError(reason, "The body of a record must be plain, finite values.",
                          "use text, finite numbers, lists and dictionaries; None for a missing number",
-                         found=error) from error
+                         found=error, expected="what JSON can hold") from error
 
 
 def _check_fields(kind: str, key: str, body: dict) -> None:
@@ -141,7 +153,8 @@ def _check_fields(kind: str, key: str, body: dict) -> None:
     if not words or not isinstance(body, dict):
         raise StageError("bad_record", "A record needs a kind and a key in words and a dictionary as body.",
                          "give one line of text for kind and key",
-                         found=ascii((kind, key, type(body).__name__))[:200])
+                         found=ascii((kind, key, type(body).__name__))[:200],
+                         expected="text, text, dict")
 
 # %% ../../nbs/5_stages/50_store.ipynb #b95c637e
 def _append(connection: sqlite3.Connection, kind: str, key: str, body: str) -> Record:
@@ -165,7 +178,19 @@ def _select(
     order = "id DESC LIMIT 1" if newest else "id"
     where = "(?1 IS NULL OR kind = ?1) AND (?2 IS NULL OR key = ?2)"
     rows = connection.execute(f"SELECT * FROM records WHERE {where} ORDER BY {order}", (kind, key))
-    return tuple(Record(*row[:4], json.loads(row[4]), row[5]) for row in rows)
+    return tuple(_read_row(row) for row in rows)
+
+# %% ../../nbs/5_stages/50_store.ipynb #be8cf60e
+def _read_row(row: tuple) -> Record:
+    "One row as a record; raises `bad_record` if medkit cannot have written it."
+    try:
+        body = json.loads(row[4]) if all(isinstance(field, str) for field in row[1:]) else None
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        raise StageError("bad_record", f"Record {row[0]} cannot be read.", "restore the store from a copy",
+                         found=ascii(row[4])[:80], expected="a JSON object")
+    return Record(*row[:4], body, row[5])
 
 # %% ../../nbs/5_stages/50_store.ipynb #3808944d
 @dataclass(frozen=True)
@@ -179,7 +204,7 @@ class Store:
 
     def __post_init__(self):
         if not isinstance(self.path, (str, Path)):
-            raise TypeError(f"a store needs a path, got {type(self.path).__name__}")
+            raise StageError("bad_record", "A store needs a path.", "give one", found=self.path, expected="str or Path")
         object.__setattr__(self, "path", Path(self.path))
         with _connected(self.path):
             return
@@ -199,25 +224,28 @@ class Store:
     def __repr__(self):
         return f"Store {self.path.name}: {len(self.records())} records"
 
-# %% ../../nbs/5_stages/50_store.ipynb #0bff0d7e
+# %% ../../nbs/5_stages/50_store.ipynb #132602bd
 def _latest(store: Store, kind: str, key: str) -> Record:
     "The newest record of `kind` and `key`; raises `unknown_record` if there is none."
     with _connected(store.path) as connection:
         found = _select(connection, kind, key, newest=True)
     if not found:
-        raise StageError("unknown_record", f"No {kind} of the name {key!r} is stored.", "check the name")
+        raise StageError("unknown_record", f"No {kind} of the name {key!r} is stored.", "check the name",
+                         found=f"{len(store.records(kind))} records of this kind", expected=key)
     return found[0]
 
-
+# %% ../../nbs/5_stages/50_store.ipynb #0bff0d7e
 def _verify(store: Store) -> int:  # number of records
     "Check every checksum from the first record on; raises `bad_record` at the first that does not fit."
     with _connected(store.path) as connection:
         rows = connection.execute("SELECT id, kind, key, created, body, checksum FROM records ORDER BY id").fetchall()
     before = _GENESIS
     for number, *fields, checksum in rows:
-        if _checksum(before, *fields) != checksum:
+        words = all(isinstance(field, str) for field in fields)
+        if not words or _checksum(before, *fields) != checksum:
             raise StageError("bad_record", f"Record {number} of `{store.path.name}` was changed after it was written.",
-                             "compare with a copy; do not trust the records from here on")
+                             "compare with a copy; do not trust the records from here on",
+                             found="another checksum", expected=ascii(checksum)[:20])
         before = checksum
     return len(rows)
 
