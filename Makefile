@@ -52,7 +52,7 @@ test-slow: $(EXPORTED)
 	@$(PYTEST) --slow
 
 lab: $(EXPORTED)
-	@$(BIN)/jupyter lab --config=docs/lab/jupyter_server_config.py nbs/lessons/00_tour.ipynb
+	@$(BIN)/jupyter lab --config=docs/lab/jupyter_server_config.py --ServerApp.root_dir=nbs --LabApp.default_url=/lab/tree/lessons/00_tour.ipynb
 
 docs: $(EXPORTED)
 	@$(BIN)/python docs/build.py

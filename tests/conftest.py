@@ -1,6 +1,7 @@
 """What every test shares: one thread, no network by default, the real recordings when they are there."""
 
 import os
+import re
 from pathlib import Path
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -27,6 +28,8 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
+    if moving := [item.nodeid for item in items if re.search("at 0x[0-9a-f]+", item.nodeid)]:
+        raise pytest.UsageError(f"a memory address in a test's name differs between workers: {moving[0]}")
     if config.getoption("--slow"):
         return
     for item in items:

@@ -238,3 +238,57 @@ def test_every_public_name_is_there_and_no_torch():
     code = ("import sys, medkit.imaging as m\nassert all(getattr(m, name) is not None for name in m.__all__), m.__all__\n"
             "assert 'torch' not in sys.modules and 'fastai' not in sys.modules")
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_two_inputs_never_share_one_picture(tmp_path):
+    (tmp_path / "in" / "b.png").mkdir(parents=True)
+    shutil.copy(PACKAGED / "SC_rgb_rle_2frame.dcm", tmp_path / "in" / "x")
+    for place in ("x.frame0000", "b", "b.png/c", "z"):
+        shutil.copy(PACKAGED / "CT_small.dcm", tmp_path / "in" / place)
+    for _ in range(2):
+        report = convert(tmp_path / "in", tmp_path / "out", names="mirror")
+        by_source = {row["source"]: row for row in report.files}
+        assert report.counts == {"ok": 3, "skipped": 0, "failed": 2}
+        assert by_source["x.frame0000"]["reason"] == by_source["b.png/c"]["reason"] == "already_exists"
+        assert np.asarray(Image.open(tmp_path / "out" / "x.frame0000.png")).ndim == 3
+        assert not list((tmp_path / "out").rglob("c.png")) and by_source["z"]["status"] == "ok"
+
+
+def test_the_manifest_holds_no_name_and_no_header_text(tmp_path):
+    (tmp_path / "in").mkdir()
+    dataset = pydicom.dcmread(PACKAGED / "CT_small.dcm")
+    dataset.save_as(tmp_path / "in" / "SECRET_ok.dcm")
+    data = (tmp_path / "in" / "SECRET_ok.dcm").read_bytes()
+    (tmp_path / "in" / "SECRET_cut.dcm").write_bytes(data[:-9000])
+    (tmp_path / "in" / "SECRET_text.dcm").write_text("SECRET" * 99)
+    (tmp_path / "in" / "SECRET_date.dcm").write_bytes(data.replace(b"20040119", b"SECRET99"))
+    dataset.RescaleSlope = 0
+    dataset.save_as(tmp_path / "in" / "SECRET_slope.dcm")
+    dataset.PhotometricInterpretation = "SECRET"
+    dataset.save_as(tmp_path / "in" / "SECRET_kind.dcm")
+    report = convert(tmp_path / "in", tmp_path / "out")
+    assert report.counts["failed"] == 3 and report.counts["skipped"] == 1
+    assert "SECRET" not in (tmp_path / "out" / "manifest.jsonl").read_text()
+
+
+def test_an_unknown_failure_of_one_file_does_not_stop_the_rest(source, tmp_path, monkeypatch):
+    import importlib
+
+    module = importlib.import_module("medkit.imaging.convert")
+    original = module.read_image
+
+    def read(path):
+        if path.name == "b":
+            raise NotImplementedError("a codec")
+        return original(path)
+
+    monkeypatch.setattr(module, "read_image", read)
+    report = convert(source, tmp_path / "out")
+    assert report.counts == {"ok": 3, "skipped": 2, "failed": 1} and report.reasons["undecodable"] == 1
+    check_books(report, tmp_path / "out")
+
+
+def test_a_name_too_long_for_the_disk_is_one_failed_row(source, tmp_path):
+    shutil.copy(PACKAGED / "CT_small.dcm", source / ("n" * 253))
+    report = convert(source, tmp_path / "out", names="mirror")
+    assert report.counts == {"ok": 4, "skipped": 2, "failed": 1} and report.reasons["unsafe_path"] == 1

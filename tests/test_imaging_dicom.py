@@ -2,10 +2,13 @@
 
 import os
 import shutil
+import struct
 import subprocess
 import warnings
+import zlib
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pydicom
 import pytest
@@ -13,7 +16,7 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from medkit.errors import ImageError, MedkitError
-from medkit.imaging import Window, read_image
+from medkit.imaging import Window, convert, list_series, read_image, read_series
 from medkit.imaging.dicom import render_frame
 
 warnings.filterwarnings("ignore", module="pydicom")
@@ -282,3 +285,75 @@ def test_every_refusal_says_what_was_found_and_expected(tmp_path, monkeypatch):
     with pytest.raises(ImageError) as caught:
         read_image(PACKAGED / "CT_small.dcm")
     assert caught.value.reason == "too_large" and None not in (caught.value.found, caught.value.expected)
+
+
+def with_raw(target, tag, vr, value):
+    "CT_small with one element replaced by raw bytes, which no writer would produce."
+    dataset = pydicom.dcmread(PACKAGED / "CT_small.dcm")
+    if tag in dataset:
+        del dataset[tag]
+    dataset.save_as(target)
+    data, at = bytearray(target.read_bytes()), None
+    at = data.rfind(b"\xe0\x7f\x10\x00OW")
+    data[at:at] = struct.pack("<HH", *tag) + vr + struct.pack("<H", len(value)) + value
+    target.write_bytes(data)
+    return target
+
+
+HOSTILE = {
+    "BurnedInAnnotation": (0x28, 0x301), "PixelPresentation": (0x8, 0x9205), "Modality": (0x8, 0x60), "Rows": (0x28, 0x10),
+    "SeriesInstanceUID": (0x20, 0xE), "ImageType": (0x8, 0x8), "PixelSpacing": (0x28, 0x30), "NumberOfFrames": (0x28, 0x8),
+    "SharedFunctionalGroups": (0x5200, 0x9229), "PhotometricInterpretation": (0x28, 0x4), "WindowCenter": (0x28, 0x1050),
+    "Orientation": (0x20, 0x37), "BitsStored": (0x28, 0x101), "PixelPaddingValue": (0x28, 0x120), "charset": (0x8, 0x5),
+}
+RAW = [(b"FD", b"abc"), (b"US", b"abc"), (b"ZZ", b"abcd"), (b"IS", b"1.5x"), (b"DS", b"nan "), (b"DS", b"1\\nan ")]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_values_give_the_family_everywhere(tmp_path, name):
+    (tmp_path / "in").mkdir()
+    for number, (vr, value) in enumerate(RAW):
+        path = with_raw(tmp_path / "in" / f"{number}.dcm", HOSTILE[name], vr, value)
+        single = tmp_path / f"series{number}"
+        single.mkdir()
+        shutil.copy(path, single)
+        for ask in (lambda: read_image(path), lambda: read_image(path).display(), lambda: read_image(path).show(), lambda: read_image(path).spacing_mm,
+                    lambda: read_image(path).frames, lambda: read_image(path).windows, lambda: read_series(single), lambda: list_series(single)):
+            try:
+                ask()
+            except MedkitError as error:
+                assert None not in (error.found, error.expected)
+        try:
+            image = read_image(path)
+        except ImageError:
+            continue
+        assert repr(image) and image._repr_html_()
+    plt.close("all")
+    report = convert(tmp_path / "in", tmp_path / "out")
+    assert len(report.files) == len(RAW) and all(row["status"] in ("ok", "failed", "skipped") for row in report.files)
+
+
+@pytest.mark.parametrize("name", ["BurnedInAnnotation", "PixelPresentation"])
+@pytest.mark.parametrize(("vr", "value"), [(b"FD", b"abc"), (b"ZZ", b"abcd")])
+def test_a_tag_that_cannot_be_parsed_is_a_bad_header(tmp_path, name, vr, value):
+    with pytest.raises(ImageError) as caught:
+        read_image(with_raw(tmp_path / "odd.dcm", HOSTILE[name], vr, value))
+    assert caught.value.reason == "bad_header" and name in caught.value.message
+    assert "bad_header" in repr(read_image(with_raw(tmp_path / "odd.dcm", HOSTILE["Modality"], vr, value)))
+
+
+@pytest.mark.parametrize("preamble", [True, False])
+def test_a_deflate_bomb_is_refused_with_and_without_preamble(tmp_path, preamble):
+    dataset = pydicom.dcmread(PACKAGED / "image_dfl.dcm")
+    whole = (PACKAGED / "image_dfl.dcm").read_bytes()
+    head = whole[:144 + dataset.file_meta.FileMetaInformationGroupLength]
+    squeeze = zlib.compressobj(9, zlib.DEFLATED, -15)
+    body = zlib.decompress(whole[len(head):], -15)
+    bomb = squeeze.compress(body) + b"".join(squeeze.compress(bytes(1 << 24)) for _ in range(65)) + squeeze.flush()
+    path = tmp_path / "bomb.dcm"
+    path.write_bytes((head if preamble else head[132:]) + bomb)
+    with pytest.raises(ImageError) as caught:
+        read_image(path)
+    assert caught.value.reason == "too_large"
+    path.write_bytes((head if preamble else head[132:]) + whole[len(head):])
+    assert (read_image(path).display() == read_image(PACKAGED / "image_dfl.dcm").display()).all()

@@ -140,7 +140,7 @@ def test_what_dcmtk_rewrites_reads_the_same(tmp_path, syntax):
     np.testing.assert_allclose(back.affine, volume.affine, atol=1e-9)
 
 
-@pytest.mark.parametrize("volume", [None, "volume", np.zeros((2, 3, 4)), {}, 5, read_series], ids=str)
+@pytest.mark.parametrize("volume", [None, "volume", np.zeros((2, 3, 4)), {}, 5, read_series], ids=lambda value: type(value).__name__)
 def test_only_a_volume_is_written(tmp_path, volume):
     with pytest.raises(ImageError) as caught:
         write_series(volume, tmp_path / "new")
@@ -291,3 +291,43 @@ def test_odd_volumes(arguments):
     with pytest.raises((MedkitError, TypeError, ValueError)) as caught:
         Volume(*arguments)
     assert isinstance(caught.value, (MedkitError, TypeError)), repr(caught.value)
+
+
+@pytest.mark.parametrize(("keyword", "value"), [("SeriesInstanceUID", b"abc"), ("ImageType", b"abc"), ("PixelSpacing", b"abc"), ("NumberOfFrames", b"abc")])
+@pytest.mark.parametrize("vr", ["FD", "ZZ"])
+def test_a_slice_with_an_unreadable_tag_is_a_bad_header(tmp_path, keyword, value, vr):
+    write_series(made_up(), tmp_path / "series")
+    path = sorted((tmp_path / "series").iterdir())[2]
+    dataset = pydicom.dcmread(path)
+    tag = pydicom.tag.Tag(keyword)
+    if tag in dataset:
+        del dataset[tag]
+    dataset.save_as(path)
+    data = bytearray(path.read_bytes())
+    at = data.rfind(b"\xe0\x7f\x10\x00OW")
+    data[at:at] = tag.group.to_bytes(2, "little") + tag.element.to_bytes(2, "little") + vr.encode() + len(value).to_bytes(2, "little") + value
+    path.write_bytes(data)
+    for ask in (read_series, list_series) if keyword == "SeriesInstanceUID" else (read_series,):
+        try:
+            ask(tmp_path / "series")
+        except ImageError as error:
+            assert error.reason == "bad_header"
+        else:
+            assert ask is list_series
+
+
+@pytest.mark.parametrize("frames", ["2147483647", "6", "-1"])
+def test_a_lying_number_of_frames_does_not_loop(tmp_path, frames):
+    write_series(made_up(shape=(1, 8, 9)), tmp_path / "series")
+    path = next((tmp_path / "series").iterdir())
+    dataset, group = pydicom.dcmread(path), pydicom.Dataset()
+    for sequence, keyword in [("PlanePositionSequence", "ImagePositionPatient"), ("PlaneOrientationSequence", "ImageOrientationPatient"),
+                              ("PixelMeasuresSequence", "PixelSpacing")]:
+        item = pydicom.Dataset()
+        item[keyword] = dataset[keyword]
+        setattr(group, sequence, [item])
+    dataset.SharedFunctionalGroupsSequence, dataset.NumberOfFrames = [group], frames
+    dataset.save_as(path)
+    with pytest.raises(ImageError) as caught:
+        read_series(tmp_path / "series")
+    assert caught.value.reason == "bad_header"

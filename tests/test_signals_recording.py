@@ -2,7 +2,9 @@
 
 import ast
 import io
+import os
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -269,3 +271,71 @@ def test_no_refusal_in_the_source_is_silent(module):
     for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("SignalError", "DataError"):
             assert {"found", "expected"} <= {word.arg for word in node.keywords}, f"{module.name}:{node.lineno}"
+
+
+@pytest.mark.parametrize("line, rate", [("fs = 1 kHz", 1000), ("fs: 250", 250), ("Sampling Rate (kHz):= .5", 500), ("sfreq=+1e2Hz", 100)])
+def test_a_rate_in_a_comment_is_read_with_its_unit(tmp_path, line, rate):
+    assert read_recording(written(tmp_path, f"# {line}\n1\n2\n3\n")).sampling_rate_hz == rate
+
+
+@pytest.mark.parametrize("value", ["1,000", "100,5", "-100", "1.2.3", "...", "1e999", "100 200", "1 MHz", "0.01 s", "1e-9", "1_0", "\u00b2"])
+def test_a_rate_in_a_comment_that_is_not_one_number_is_refused(tmp_path, value):
+    for key in ("fs", "sampling rate", "Sample_Rate"):
+        assert reason(written(tmp_path, f"# {key}: {value}\n1\n2\n3\n")) == "bad_sampling_rate"
+
+
+def test_two_comments_with_two_rates_are_refused(tmp_path):
+    assert reason(written(tmp_path, "# fs = 100\n# sampling rate: 200\n1\n2\n3\n")) == "bad_sampling_rate"
+    assert reason(written(tmp_path, "# Sampling Rate (Hz) = 1 kHz\n1\n2\n3\n")) == "bad_sampling_rate"
+
+
+def test_a_pipe_or_a_device_is_refused_without_being_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    for path in (tmp_path / "pipe.csv", "/dev/zero", tmp_path):
+        assert reason(path, sampling_rate_hz=50) == "not_readable"
+    (tmp_path / "link.csv").symlink_to(written(tmp_path, "1\n2\n3\n"))
+    assert read_recording(tmp_path / "link.csv", sampling_rate_hz=50).samples.shape == (1, 3)
+
+
+@pytest.mark.parametrize("rate", [1e-9, 0.099, 10**400, 10**5000, 1e6 + 1], ids=lambda rate: str(rate < 1) + str(type(rate).__name__))
+def test_rates_out_of_range_are_refused_wherever_they_come_from(tmp_path, rate):
+    assert reason(written(tmp_path, "1\n2\n3\n"), sampling_rate_hz=rate) == "bad_sampling_rate"
+    with pytest.raises(SignalError) as caught:
+        Recording([1, 2], rate)
+    assert caught.value.reason == "bad_sampling_rate"
+
+
+@pytest.mark.parametrize("step_s", [1e-300, 1e-7, 11, 1e6, 1e300])
+def test_time_stamps_give_no_rate_out_of_range(tmp_path, step_s):
+    table = "time,bed\n" + "\n".join(f"{n * step_s!r},{n % 5}" for n in range(50))
+    assert reason(written(tmp_path, table)) == "bad_sampling_rate"
+
+
+def test_a_very_wide_table_is_refused_at_once(tmp_path):
+    for mark in (",", ";", "\t", " "):
+        path = written(tmp_path, "\n".join([mark.join(["1"] * 100_000)] * 2))
+        started = time.perf_counter()
+        assert reason(path, sampling_rate_hz=50) == "too_large" and time.perf_counter() - started < 3
+    assert read_recording(written(tmp_path, "\n".join([",".join(["1"] * 4096)] * 2)), sampling_rate_hz=50).samples.shape == (4096, 2)
+
+
+@pytest.mark.parametrize("method, why", [(zipfile.ZIP_STORED, None), (zipfile.ZIP_DEFLATED, None), (zipfile.ZIP_BZIP2, "unsupported_format"),
+                                         (zipfile.ZIP_LZMA, "unsupported_format")])
+def test_an_archive_is_unpacked_only_if_numpy_could_have_written_it(tmp_path, method, why):
+    buffer = io.BytesIO()
+    np.save(buffer, np.arange(50.0))
+    with zipfile.ZipFile(tmp_path / "bed.npz", "w", method) as archive:
+        archive.writestr("bcg.npy", buffer.getvalue())
+    if why:
+        assert reason(tmp_path / "bed.npz", sampling_rate_hz=50) == why
+    else:
+        assert read_recording(tmp_path / "bed.npz", sampling_rate_hz=50).samples.shape == (1, 50)
+
+
+@pytest.mark.parametrize("column", ["9" * 5000, "\u00b2", "\u0663", 10**5000, "-1", "1.0", b"a", ["a"], np.array(["a", "b"])], ids=range(9))
+def test_columns_that_only_look_like_numbers_are_refused(tmp_path, column):
+    path = written(tmp_path, "a,b\n1,2\n3,4\n")
+    assert reason(path, sampling_rate_hz=9, column=column) == "bad_column"
+    with pytest.raises(SignalError) as caught:
+        read_recording(path, sampling_rate_hz=9).select(column)
+    assert caught.value.reason == "bad_column"

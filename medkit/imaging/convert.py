@@ -6,6 +6,7 @@
 __all__ = ['ConversionReport', 'convert']
 
 # %% ../../nbs/1_imaging/17_convert.ipynb #aa942d67
+import errno
 import hashlib
 import io
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..errors import DataError, ImageError, MedkitError
+from ..errors import REASONS, DataError, ImageError, MedkitError
 from ..figures import html_card
 from ..files import Manifest, atomic_write, inside, sha256
 from .dicom import read_image, render_frame
@@ -101,7 +102,7 @@ def _refused_path(path: Path, source: Path) -> ImageError | None:
     return None if path.is_file() else ImageError("not_readable", "It is no regular file.", "nothing to do",
                                                   found="a pipe, socket or device", expected="a regular file")
 
-# %% ../../nbs/1_imaging/17_convert.ipynb #6b9cec92
+# %% ../../nbs/1_imaging/17_convert.ipynb #42610a24
 def _encode_png(picture: np.ndarray) -> bytes:  # picture: uint8 or uint16 (row, column), or uint8 (row, column, 3)
     "A PNG file with pixels and nothing else."
     buffer = io.BytesIO()
@@ -115,12 +116,21 @@ def _output_name(relative: str, identity: str, frame: int, frames: int, names: s
     return f"{stem}.png" if frames == 1 else f"{stem}.frame{frame:0{max(4, len(str(frames - 1)))}d}.png"
 
 
-def _write_pictures(path: Path, relative: str, row: dict, target: Path, options: _Options) -> None:
+_NOTES = ("an overlay", "a supplemental colour palette", "text is burned in", "the file states no transfer syntax")
+
+
+def _plain_notes(notes: tuple[str, ...]) -> list[str]:
+    "Notes in fixed words: a warning of pydicom may quote the header."
+    odd = "pydicom warned about the file"
+    return list(dict.fromkeys(note if note.startswith(_NOTES) else odd for note in notes))
+
+# %% ../../nbs/1_imaging/17_convert.ipynb #6b9cec92
+def _write_pictures(path: Path, relative: str, row: dict, target: Path, options: _Options, taken: dict) -> None:
     "Render and write every frame, and note in `row` what was done."
     image = read_image(path)
     spacing = image.spacing_mm
     row |= {"frames": image.frames, "spacing_mm": list(spacing) if spacing else None,
-            "notes": [note[:200] for note in image.notes]}
+            "notes": _plain_notes(image.notes)}
     for frame in range(image.frames):
         picture, used = render_frame(image, options.window, frame, options.bits)
         used = used and used.as_dict()
@@ -129,13 +139,24 @@ def _write_pictures(path: Path, relative: str, row: dict, target: Path, options:
         row["bits"] = picture.dtype.itemsize * 8
         name = _output_name(relative, row["id"], frame, image.frames, options.names)
         data, place = _encode_png(picture), inside(target, name)
+        if taken.setdefault(name, row["id"]) != row["id"]:
+            raise _clash()
         _write_output(place, data)
         row["outputs"].append(name)
         row["output_sha256"].append(hashlib.sha256(data).hexdigest())
 
-# %% ../../nbs/1_imaging/17_convert.ipynb #79cf0ed7
+# %% ../../nbs/1_imaging/17_convert.ipynb #b9546ce5
 class _TargetFull(Exception):
     "The target refuses to be written: the batch stops, because every further file would fail alike."
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+
+
+def _clash() -> DataError:
+    return DataError("already_exists", "Another picture or folder has the name of this picture.",
+                     'use names="hash", or rename one of the inputs', found="one name for two",
+                     expected="a name of its own")
 
 
 def _write_output(place: Path, data: bytes) -> None:
@@ -145,31 +166,45 @@ def _write_output(place: Path, data: bytes) -> None:
         with atomic_write(place) as file:
             file.write(data)
     except (OSError, DataError) as error:
-        raise _TargetFull(str(error)) from error
+        number = getattr(error, "errno", None) or getattr(error.__cause__, "errno", None)
+        if number in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
+            raise _clash() from error
+        if number is None or number in _FULL:
+            raise _TargetFull(str(error)) from error
+        raise DataError("not_writable", "The picture cannot be written.", 'use names="hash"', found=error,
+                        expected="a name that the disk can hold") from error
 
 
 _NO_IMAGE = ("not_dicom", "no_pixels", "empty", "not_readable", "not_found", "unsafe_path")
 
 # %% ../../nbs/1_imaging/17_convert.ipynb #54581409
-def _convert_one(path: Path, source: Path, target: Path, options: _Options) -> dict:
-    "The manifest row of one input; its pictures are written. A failed file leaves no picture."
+def _convert_one(path: Path, source: Path, target: Path, options: _Options, taken: dict | None = None) -> dict:
+    "The manifest row of one input; its pictures are written. `taken`: id of the input of each name already given."
     relative, started = _relative(path, source), time.perf_counter()
     row = _empty_row(relative, options)
+    taken = {} if taken is None else taken
     try:
         if error := _refused_path(path, source):
             raise error
         row["input_sha256"] = sha256(path)
-        _write_pictures(path, relative, row, target, options)
+        _write_pictures(path, relative, row, target, options, taken)
         row["status"] = "ok"
-    except MedkitError as error:
+    except _TargetFull:
+        raise
+    except Exception as error:  # whatever one file does, the batch goes on
         for name in row["outputs"]:
             (target / name).unlink(missing_ok=True)
-        no_image = error.reason in _NO_IMAGE and (error.reason != "unsafe_path" or row["input_sha256"] is None)
-        status = "skipped" if no_image else "failed"
-        row |= {"status": status, "reason": error.reason, "message": error.message[:300], "outputs": [],
-                "output_sha256": []}
+        row |= _failure(error, row["input_sha256"] is not None)
     row["seconds"] = round(time.perf_counter() - started, 4)
     return row
+
+# %% ../../nbs/1_imaging/17_convert.ipynb #cd07e827
+def _failure(error: Exception, opened: bool) -> dict:
+    "What the row of a failed input says, in fixed words: a message could quote a name."
+    reason = error.reason if isinstance(error, MedkitError) else "undecodable"
+    no_image = reason in _NO_IMAGE and (reason != "unsafe_path" or not opened)
+    return {"status": "skipped" if no_image else "failed", "reason": reason, "message": REASONS[reason],
+            "outputs": [], "output_sha256": []}
 
 
 def _empty_row(relative: str, options: _Options) -> dict:
@@ -306,14 +341,15 @@ def convert(
 def _run(paths, source: Path, target: Path, options: _Options, done: dict, on_progress) -> tuple[list[dict], int]:
     "Rows of all inputs in order, and how many were taken from an earlier run."
     manifest, rows, resumed = Manifest(target / "manifest.jsonl"), [], 0
-    for path in paths:
-        relative = _relative(path, source)
-        earlier = done.get(_empty_row(relative, options)["id"])
-        if earlier and not _refused_path(path, source) and sha256(path) == earlier.get("input_sha256"):
+    identities = [_empty_row(_relative(path, source), options)["id"] for path in paths]
+    taken = {name: key for key in identities if key in done for name in done[key]["outputs"]}
+    for path, identity in zip(paths, identities):
+        relative, earlier = _relative(path, source), done.get(identity)
+        if earlier and _unchanged(path, source, earlier):
             row, resumed = earlier, resumed + 1
         else:
             try:
-                row = _convert_one(path, source, target, options)
+                row = _convert_one(path, source, target, options, taken)
             except _TargetFull as error:
                 raise DataError("not_writable", f"The target cannot be written any more; {len(rows)} inputs are done.",
                                 "make room or check permissions, then run again: it resumes", found=error,
@@ -323,6 +359,14 @@ def _run(paths, source: Path, target: Path, options: _Options, done: dict, on_pr
         if on_progress:
             on_progress(len(rows), len(paths), rows[-1])
     return rows, resumed
+
+# %% ../../nbs/1_imaging/17_convert.ipynb #a5aab65c
+def _unchanged(path: Path, source: Path, earlier: dict) -> bool:
+    "Whether an input is the file that an earlier run converted."
+    try:
+        return not _refused_path(path, source) and sha256(path) == earlier.get("input_sha256")
+    except (OSError, MedkitError):
+        return False
 
 
 def _finish(target: Path, rows: list[dict]) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame, parse_fragments
-from pydicom.filereader import read_dataset
+from pydicom.filereader import _read_command_set_elements, _read_file_meta_info
 from pydicom.pixels import apply_color_lut, get_decoder
 from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian
@@ -92,13 +92,12 @@ def _read_file(path: Path) -> bytes:
 # %% ../../nbs/1_imaging/12_dicom.ipynb #068b2d7a
 def _check_inflated(data: bytes) -> None:
     "Refuse a deflated file that would unpack to more than the limit, without unpacking it into memory."
-    if data[128:132] != b"DICM":
-        return
     stream = BytesIO(data)
-    stream.seek(132)
-    meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+    stream.seek(132 if data[128:132] == b"DICM" else 0)  # pydicom obeys the group 2 of a file without preamble too
+    meta = _read_file_meta_info(stream)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         return
+    _read_command_set_elements(stream)
     inflate, total, rest = zlib.decompressobj(-zlib.MAX_WBITS), 0, data[stream.tell():]
     while rest and not inflate.eof:
         total += len(inflate.decompress(rest, 1 << 20))
@@ -165,9 +164,15 @@ def _bad_header(message: str, found: object, expected: object) -> ImageError:
     return ImageError("bad_header", message, "export the file again from its source", found=found, expected=expected)
 
 
+def _value(dataset: Dataset, keyword: str, default: object = None) -> object:
+    "A header value; pydicom parses it only now, and what it cannot parse is a `bad_header`."
+    with _refusing("bad_header", f"{keyword} cannot be read.", "export the file again from its source"):
+        return dataset.get(keyword, default)
+
+
 def _whole(dataset: Dataset, keyword: str, default: int | None = None) -> int:
     "A header value that must be a positive whole number."
-    value = dataset.get(keyword, default)
+    value = _value(dataset, keyword, default)
     value = default if value in (None, "") else value
     if not isinstance(value, int) or value < 1:
         raise _bad_header(f"{keyword} must be a positive whole number.", repr(value)[:60], "1 or more")
@@ -258,7 +263,7 @@ def _check_compressed(dataset: Dataset, frame: int) -> None:
         raise _bad_header("The compressed picture has another size than the header says.",
                           f"{stated[0]} x {stated[1]}", f"{dataset.Rows} x {dataset.Columns}")
 
-# %% ../../nbs/1_imaging/12_dicom.ipynb #81e3dbd6
+# %% ../../nbs/1_imaging/12_dicom.ipynb #cadbea44
 def _clear_high_bits(stored: np.ndarray, bits: int) -> np.ndarray:
     "`stored` with the bits above the lowest `bits` replaced by the sign, or by zero."
     spare = stored.dtype.itemsize * 8 - bits
@@ -266,10 +271,9 @@ def _clear_high_bits(stored: np.ndarray, bits: int) -> np.ndarray:
         return stored
     return (stored << spare) >> spare
 
-
-def _decode(dataset: Dataset, frame: int) -> np.ndarray:  # (row, column) or (row, column, 3); YBR already as RGB
-    "The stored values of one frame, after every check that can be made before decoding."
-    decoder = _decoder(dataset)
+# %% ../../nbs/1_imaging/12_dicom.ipynb #81e3dbd6
+def _checked_pixels(dataset: Dataset, frame: int) -> str:  # keyword of the pixels
+    "Where the pixels stand, after every check of `frame` that can be made before decoding."
     with _refusing("bad_header", "The header of the picture cannot be read.", "export the file again from its source"):
         _check_description(dataset)
         frames, keyword = _whole(dataset, "NumberOfFrames", 1), next(name for name in _PIXELS if name in dataset)
@@ -281,18 +285,27 @@ def _decode(dataset: Dataset, frame: int) -> np.ndarray:  # (row, column) or (ro
             raise _bad_header("Pixels and transfer syntax do not fit.", dataset.file_meta.TransferSyntaxUID.name,
                               f"an encoding for {'plain' if compressed else 'compressed'} pixels, as the file has them")
         _check_compressed(dataset, frame) if compressed else _check_length(dataset, dataset[keyword].value)
+    return keyword
+
+
+def _decode(dataset: Dataset, frame: int) -> np.ndarray:  # (row, column) or (row, column, 3); YBR already as RGB
+    "The stored values of one frame."
+    decoder, keyword = _decoder(dataset), _checked_pixels(dataset, frame)
     with _refusing("undecodable", "The pixels cannot be decoded.",
                    "copy the file again, or ask the sender for an uncompressed copy"):
         stored, _ = decoder.as_array(dataset, index=frame, **as_pixel_options(dataset, pixel_keyword=keyword))
-    return stored if compressed else _clear_high_bits(stored, int(dataset.get("BitsStored", 64)))
+        if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+            return stored
+        return _clear_high_bits(stored, int(dataset.get("BitsStored", 64)))
 
 # %% ../../nbs/1_imaging/12_dicom.ipynb #be8bf83e
 def _macro(dataset: Dataset, sequence: str, frame: int) -> Dataset:
     "Where the values of a functional group stand: for this frame, for all frames, or plainly in the header."
     for groups, number in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
-        items = dataset.get(groups) or ()
-        if number < len(items) and items[number].get(sequence):
-            return items[number].get(sequence)[0]
+        with _refusing("bad_header", f"{groups} cannot be read.", "export the file again from its source"):
+            items = dataset.get(groups) or ()
+            if number < len(items) and items[number].get(sequence):
+                return items[number].get(sequence)[0]
     return dataset
 
 
@@ -488,23 +501,24 @@ def _spacing_mm(dataset: Dataset, frame: int) -> tuple[float, float] | None:
 # %% ../../nbs/1_imaging/12_dicom.ipynb #169e4e19
 def _describe(image: DicomImage) -> str:
     "One line with units; a header that cannot be read is named, not hidden."
-    header = image.dataset
+    header, parts = image.dataset, []
     try:
+        parts.append(str(_value(header, "Modality", "modality not stated")))
+        parts.append(f"{_value(header, 'Rows')} x {_value(header, 'Columns')} pixels")
         spacing = image.spacing_mm
-        apart = f"{spacing[0]:g} x {spacing[1]:g} mm" if spacing else "spacing not stated"
-        frames = f", {image.frames} frames" if image.frames > 1 else ""
+        parts.append(f"{spacing[0]:g} x {spacing[1]:g} mm" if spacing else "spacing not stated")
+        parts += [f"{image.frames} frames"] if image.frames > 1 else []
     except ImageError as error:
-        apart, frames = error.reason, ""
-    size = f"{header.get('Rows')} x {header.get('Columns')} pixels"
-    return f"DicomImage({header.get('Modality', 'modality not stated')}, {size}, {apart}{frames})"
+        parts.append(error.reason)
+    return f"DicomImage({', '.join(parts)})"
 
 # %% ../../nbs/1_imaging/12_dicom.ipynb #c35342c3
 def _card(image: DicomImage) -> tuple:  # what `html_card` takes
     "Title, facts, thumbnail and its text; no names of persons."
     header, picture = image.dataset, None
-    facts = {"image": _describe(image), "grey or colour": header.get("PhotometricInterpretation", "not stated"),
-             "stored as": header.file_meta.TransferSyntaxUID.name}
+    facts = {"image": _describe(image), "stored as": header.file_meta.TransferSyntaxUID.name}
     try:
+        facts["grey or colour"] = str(_value(header, "PhotometricInterpretation", "not stated"))
         facts["windows"] = ", ".join(f"C {window.center:g} W {window.width:g}"
                                      for window in image.windows) or "none stated"
         picture = thumbnail(image.display())
@@ -517,8 +531,9 @@ def _card(image: DicomImage) -> tuple:  # what `html_card` takes
 def _show(image: DicomImage, ax: plt.Axes | None, window: Window | str | int, frame: int) -> plt.Axes:
     "Draw one frame; sides are marked where the header states an orientation."
     picture, used = render_frame(image, window, frame)
-    stated = _macro(image.dataset, "PlaneOrientationSequence", frame).get("ImageOrientationPatient")
-    letters = edge_letters(stated[:3], stated[3:]) if stated and len(stated) == 6 else None
+    stated = _value(_macro(image.dataset, "PlaneOrientationSequence", frame), "ImageOrientationPatient")
+    with _refusing("bad_header", "The orientation cannot be read.", "export the file again from its source"):
+        letters = edge_letters(stated[:3], stated[3:]) if stated and len(stated) == 6 else None
     return show_picture(picture, ax, spacing_mm=_spacing_mm(image.dataset, frame), letters=letters,
                         title=f"C {used.center:g} W {used.width:g}" if used else "")
 
@@ -528,9 +543,9 @@ def _remarks(dataset: Dataset) -> list[str]:
     remarks = []
     if any(tag.group & 0xFF01 == 0x6000 for tag in dataset.keys()):
         remarks.append("an overlay of the file is not drawn")
-    if dataset.get("PixelPresentation") in ("COLOR", "MIXED"):
+    if str(_value(dataset, "PixelPresentation", "")) in ("COLOR", "MIXED"):
         remarks.append("a supplemental colour palette of the file is not shown")
-    if str(dataset.get("BurnedInAnnotation", "")).upper() == "YES":
+    if str(_value(dataset, "BurnedInAnnotation", "")).upper() == "YES":
         remarks.append("text is burned into the pixels")
     return remarks
 
@@ -550,15 +565,18 @@ def read_image(
         warnings.simplefilter("always")
         _check_inflated(data)
         dataset = _parse(data, path.name)
-    notes = tuple(dict.fromkeys([*(str(warning.message) for warning in caught), *_remarks(dataset)]))
-    if not any(keyword in dataset for keyword in _PIXELS) or not any(dataset.get_item(k).value for k in _PIXELS
-                                                                     if k in dataset):
-        cut = any("End of file" in note for note in notes)
-        raise ImageError("truncated" if cut else "no_pixels", f"`{path.name}` holds no picture.",
+        remarks = _remarks(dataset)
+        _check_pictured(dataset, path.name, any("End of file" in str(warning.message) for warning in caught))
+    return DicomImage(path, dataset, tuple(dict.fromkeys([*(str(warning.message) for warning in caught), *remarks])))
+
+
+def _check_pictured(dataset: Dataset, name: str, cut: bool) -> None:
+    "Refuse a file without pixels; `cut` says that pydicom noticed an early end."
+    if not any(keyword in dataset and dataset.get_item(keyword).value for keyword in _PIXELS):
+        raise ImageError("truncated" if cut else "no_pixels", f"`{name}` holds no picture.",
                          "copy the file again" if cut
                          else "pass an image; this file holds only a header, or was cut short",
-                         found=str(dataset.get("Modality", "no modality"))[:20], expected="a file with pixels")
-    return DicomImage(path, dataset, notes)
+                         found=str(_value(dataset, "Modality", "no modality"))[:20], expected="a file with pixels")
 
 # %% ../../nbs/1_imaging/12_dicom.ipynb #414e4c92
 def _checked_dataset(image: DicomImage, bits: int) -> Dataset:

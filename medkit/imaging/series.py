@@ -20,7 +20,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from scipy import ndimage
 
 from ..errors import DataError, ImageError
-from .dicom import DicomImage, read_image
+from .dicom import DicomImage, _checked_pixels, _refusing, _value, read_image
 from .geometry import Fault, find_faults, positions_along, series_affine, slice_normal
 from .volume import Volume
 
@@ -47,12 +47,27 @@ def _regular_files(folder: Path) -> Iterator[Path]:
         yield from (Path(place) / name for name in sorted(names) if not name.startswith("."))
 
 
+_PARSED = (  # every header value a volume rests on
+    "SeriesInstanceUID", "Modality", "ImageType", "Rows", "Columns", "NumberOfFrames", "PixelSpacing", "PatientID",
+    "ImagePositionPatient", "ImageOrientationPatient", "SpacingBetweenSlices", "SliceThickness", "RescaleType", "Units",
+    "PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence",
+)
+
+# %% ../../nbs/1_imaging/15_series.ipynb #f2c944fc
+def _open_one(path: Path) -> DicomImage:
+    "An image whose header values can all be parsed."
+    image = read_image(path)
+    for keyword in _PARSED:
+        _value(image.dataset, keyword)
+    return image
+
+
 def _open_all(folder: Path) -> tuple[list[DicomImage], list[str], list[ImageError]]:
     "All images, notes on files that are none, and the errors of damaged ones."
     images, notes, damaged = [], [], []
     for path in _regular_files(folder):
         try:
-            images.append(read_image(path))
+            images.append(_open_one(path))
         except ImageError as error:
             if error.reason in _NO_IMAGE:
                 notes.append(f"{path.name}: {error.reason}")
@@ -143,13 +158,14 @@ def _numbers(image: DicomImage, frame: int, sequence: str, keyword: str) -> tupl
 
 # %% ../../nbs/1_imaging/15_series.ipynb #89e6ff24
 def _slices(image: DicomImage) -> list[_Slice]:
-    "The frames of an image as slices. Reasons: `geometry_missing`."
+    "The frames of an image as slices. Reasons: `geometry_missing`, `bad_header`."
     slices = []
+    _checked_pixels(image.dataset, 0)  # there are as many frames as the header says
     for frame in range(image.frames):
         position = _numbers(image, frame, "PlanePositionSequence", "ImagePositionPatient")
         orientation = _numbers(image, frame, "PlaneOrientationSequence", "ImageOrientationPatient")
         spacing = _numbers(image, frame, "PixelMeasuresSequence", "PixelSpacing")
-        if (len(position), len(orientation), len(spacing)) != (3, 6, 2) or min(spacing) <= 0:
+        if (len(position), len(orientation), len(spacing)) != (3, 6, 2) or not all(0 < step < np.inf for step in spacing):
             raise ImageError("geometry_missing", f"`{image.path.name}` does not say where its slice lies.",
                              "use a series of cross-sections (CT, MR); read single pictures with `read_image`",
                              found=f"position {position}, orientation {orientation}, spacing {spacing}",
@@ -246,6 +262,16 @@ def _correct(voxels: np.ndarray, slices: list[_Slice], faults: tuple[Fault, ...]
         voxels, positions = _even(voxels, positions, slice_normal(slices[0].orientation))
     return (np.rint(voxels).astype(np.int16) if integer else voxels), positions
 
+# %% ../../nbs/1_imaging/15_series.ipynb #404c4f9a
+def _assemble(chosen: tuple[DicomImage, ...], on_fault: str, notes: list[str]) -> Volume:
+    "The volume of the images of one series."
+    notes += [f"{image.path.name}: localizer" for image in chosen if _is_localizer(image)]
+    cuts = [cut for image in chosen if not _is_localizer(image) or len(chosen) == 1 for cut in _slices(image)]
+    if not cuts:
+        raise ImageError("no_series", "The series holds only localizers.", "choose another series",
+                         found=f"{len(chosen)} localizers", expected="at least one cross-section")
+    return _to_volume(_stack_order(cuts), on_fault, tuple(notes))
+
 # %% ../../nbs/1_imaging/15_series.ipynb #0a3f8cee
 _CHOICES = ("raise", "warn", "correct")
 
@@ -271,12 +297,8 @@ def read_series(
     if not images:
         raise _no_images(notes)
     chosen = _choose(_group(images), series).images
-    notes += [f"{image.path.name}: localizer" for image in chosen if _is_localizer(image)]
-    cuts = [cut for image in chosen if not _is_localizer(image) or len(chosen) == 1 for cut in _slices(image)]
-    if not cuts:
-        raise ImageError("no_series", "The series holds only localizers.", "choose another series",
-                         found=f"{len(chosen)} localizers", expected="at least one cross-section")
-    return _to_volume(_stack_order(cuts), on_fault, tuple(notes))
+    with _refusing("bad_header", "The headers of the series cannot be used.", "export the files again"):
+        return _assemble(chosen, on_fault, notes)
 
 # %% ../../nbs/1_imaging/15_series.ipynb #82356354
 def _to_volume(slices: list[_Slice], on_fault: str, notes: tuple[str, ...]) -> Volume:

@@ -8,6 +8,7 @@ __all__ = ['Recording', 'read_recording']
 # %% ../../nbs/2_signals/21_recording.ipynb #40f08e48
 import io
 import re
+import stat
 import zipfile
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,17 @@ from ..errors import SignalError
 from ..figures import html_card, png_bytes
 from .show import mask_to_spans, show_trace
 
+# %% ../../nbs/2_signals/21_recording.ipynb #2ff3d4d5
+_LOWEST_RATE_HZ, _HIGHEST_RATE_HZ = 0.1, 1e6
+
+
+def _shown(value) -> str:
+    "`value` in a few characters, for a message."
+    try:
+        return repr(value)[:60]
+    except ValueError:  # Python refuses to write out very long whole numbers
+        return f"a {type(value).__name__} too long to show"
+
 # %% ../../nbs/2_signals/21_recording.ipynb #d327990c
 def _check_rate(rate, where: str = "call") -> float:
     "The sampling rate as a float, or the reason why it cannot be one."
@@ -33,9 +45,9 @@ def _check_rate(rate, where: str = "call") -> float:
         number = np.nan if isinstance(rate, (bool, np.bool_)) else float(rate)
     except (TypeError, ValueError, OverflowError):
         number = np.nan
-    if not np.isfinite(number) or not 0 < number <= 1e6:
+    if not _LOWEST_RATE_HZ <= number <= _HIGHEST_RATE_HZ:  # NaN is refused too
         raise SignalError("bad_sampling_rate", "The sampling rate is not a usable number.",
-                          "give the samples per second", found=repr(rate)[:60], expected="0 < rate <= 1 000 000 Hz")
+                          "give the samples per second", found=_shown(rate), expected="from 0.1 to 1 000 000 Hz")
     return number
 
 
@@ -52,7 +64,7 @@ def _in_range(name: str, value, low: float, high: float, kinds: tuple = (int, fl
     "Refuse an option that is no number of these `kinds` from `low` to `high`."
     if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
         raise SignalError("bad_option", f"{name} is out of range.", "give a number in range",
-                          found=f"{name}={value!r}"[:60], expected=f"{low:g} to {high:g}")
+                          found=f"{name}={_shown(value)}"[:60], expected=f"{low:g} to {high:g}")
 
 # %% ../../nbs/2_signals/21_recording.ipynb #a00c03d5
 def _check_samples(samples) -> np.ndarray:
@@ -105,17 +117,22 @@ class Recording:
     @property
     def times_s(self) -> np.ndarray: return np.arange(self.samples.shape[1]) / self.sampling_rate_hz  # from the first sample
 
+# %% ../../nbs/2_signals/21_recording.ipynb #4740fbcf
+def _position(names: tuple | list, wanted: str | int, kind: str) -> int:
+    "The position of the `wanted` one of `names`, given by name or by number from 0."
+    if isinstance(wanted, str) and wanted in names:
+        return list(names).index(wanted)
+    number = int(wanted) if isinstance(wanted, str) and re.fullmatch("[0-9]{1,9}", wanted) else wanted
+    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or not 0 <= number < len(names):
+        raise SignalError("bad_column", f"There is no such {kind}.", f"choose a {kind} by name or by number from 0",
+                          found=_shown(wanted), expected=f"one of: {', '.join(names)[:300]}")
+    return int(number)
+
 # %% ../../nbs/2_signals/21_recording.ipynb #791e676d
 def _select(self, channel: str | int) -> Recording:
     "The one `channel`, by name or by number from 0."
-    names = list(self.channels)
-    number = names.index(channel) if channel in names else channel
-    if isinstance(number, str) and number.isdecimal():
-        number = int(number)
-    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or not 0 <= number < len(names):
-        raise SignalError("bad_column", "There is no such channel.", "choose a channel by name or by number from 0",
-                          found=repr(channel)[:60], expected=f"one of: {', '.join(names)[:300]}")
-    return Recording(self.samples[number], self.sampling_rate_hz, (names[number],), (self.units[number],),
+    number = _position(self.channels, channel, "channel")
+    return Recording(self.samples[number], self.sampling_rate_hz, (self.channels[number],), (self.units[number],),
                      self.start, self.notes)
 
 
@@ -232,8 +249,25 @@ def _check_content(samples: np.ndarray) -> None:
         raise SignalError("too_short", "One sample is no recording.", "check the file", found="1 sample",
                           expected="at least 2 samples")
 
+# %% ../../nbs/2_signals/21_recording.ipynb #44fb0aaa
+_RATE_KEY = re.compile(r"(?:sampl(?:ing|e)[ _]?(?:rate|frequency)|sfreq|fs)(?:[ _]?(?:in )?[(\[]?(k?hz)[)\]]?)?", re.IGNORECASE)
+_RATE_VALUE = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?)\s*(k?hz)?", re.IGNORECASE)
+
+
+def _stated_rate(key: str, value: str) -> float | None:
+    "The rate in hertz that the comment `key = value` states; None if it is about something else."
+    named = _RATE_KEY.fullmatch(key.strip(" :\t"))
+    if not named or not value.strip():
+        return None
+    number = _RATE_VALUE.fullmatch(value.strip())
+    units = {unit.lower() for unit in (named[1], number and number[2]) if unit}
+    if not number or len(units) > 1:
+        raise SignalError("bad_sampling_rate", "The sampling rate in a comment line is not one plain number.",
+                          "write it in hertz, such as # fs = 100", found=_shown(f"{key.strip()}: {value.strip()}"),
+                          expected="digits with a decimal point, then Hz, kHz or nothing")
+    return _check_rate(float(number[1]) * (1000 if "khz" in units else 1))
+
 # %% ../../nbs/2_signals/21_recording.ipynb #69b9509c
-_RATE_WORDS = r"(?:sampling[ _]?rate|sample[ _]?rate|sampling[ _]?frequency|sfreq|fs)"
 _TIME_NAMES = {"time": 1, "t": 1, "time_s": 1, "seconds": 1, "sec": 1, "timestamp": 1, "timestamps": 1, "elapsed": 1,
                "time_ms": 1e-3, "ms": 1e-3, "milliseconds": 1e-3, "time_us": 1e-6}
 _MISSING = {"", "nan", "na", "n/a", "null", "none", "-"}
@@ -246,16 +280,15 @@ def _plain(name: str) -> str:
 
 def _read_comments(lines: list[str]) -> tuple[float | None, list[str], str]:
     "Sampling rate, labels and unit from `#` lines."
-    rate, labels, unit = None, [], ""
-    for line in lines:
+    rates, labels, unit = {}, [], ""
+    for number, line in enumerate(lines, 1):
         key, _, value = line.lstrip("# ").partition("=" if "=" in line else ":")
-        if re.match(_RATE_WORDS, key.strip(), re.IGNORECASE) and (number := re.search(r"[\d.]+(?:e\d+)?", value)):
-            rate = _check_rate(number.group())
+        rates[f"comment line {number}"] = _stated_rate(key, value)
         if key.strip(" :").lower() in ("labels", "channels", "columns"):
             labels = [word.strip() for word in re.split(r"[\t,;]", value) if word.strip()]
         if key.strip(" :").lower() in ("unit", "units"):
             unit = value.strip()
-    return rate, labels, unit
+    return _agree(rates), labels, unit
 
 # %% ../../nbs/2_signals/21_recording.ipynb #c3751a56
 def _number(text: str) -> float | None:
@@ -292,6 +325,16 @@ def _separator(lines: list[str]) -> str:
             return mark
     return max("\t;,", key=lambda mark: min(counts[mark])) if any(min(c) for c in counts.values()) else r"\s+"
 
+# %% ../../nbs/2_signals/21_recording.ipynb #8f1b4833
+_MOST_COLUMNS = 4096  # more columns are no sensors side by side, but a table turned on its side
+
+
+def _refuse_width(width: int) -> None:
+    "Refuse a table with more columns than any bed has sensors."
+    if width > _MOST_COLUMNS:
+        raise SignalError("too_large", "The table has too many columns.", "save one sample a row, one channel a column",
+                          found=f"{width} columns", expected=f"at most {_MOST_COLUMNS} columns")
+
 # %% ../../nbs/2_signals/21_recording.ipynb #b1678e2c
 def _refuse_row(line: str, number: int, cells: int, width: int, last: bool) -> None:
     "Say what is wrong with a row that is not as wide as the first: words, a torn end, or another table."
@@ -306,8 +349,9 @@ def _refuse_row(line: str, number: int, cells: int, width: int, last: bool) -> N
 
 def _read_cells(rows: list[tuple[int, str]], mark: str) -> pd.DataFrame:
     "Numbered lines as text cells, all as many as in the first line; a blank line becomes a row of empty cells."
-    cells = [line.split() if mark == r"\s+" else line.split(mark) for _, line in rows]
-    width = len(cells[0])
+    mark = None if mark == r"\s+" else mark
+    _refuse_width(width := len(rows[0][1].split(mark)))
+    cells = [line.split(mark) for _, line in rows]
     for index, (number, line) in enumerate(rows):
         if not line.strip():
             cells[index] = [""] * width
@@ -365,18 +409,12 @@ def _time_column(table: pd.DataFrame, names: list[str], named: bool) -> tuple[in
     rising = table.shape[1] > 1 and len(steps) > 9 and (steps >= 0).all() and (steps > 0).mean() > 0.5
     return (0, 1.0) if not named and rising and not (steps == steps[0]).all() | (steps == 1).all() else (None, 1.0)
 
-# %% ../../nbs/2_signals/21_recording.ipynb #4740fbcf
+# %% ../../nbs/2_signals/21_recording.ipynb #1457159b
 def _choose(names: list[str], column: str | int | None, time_at: int | None) -> list[int]:
     "Positions of the wanted columns: the one asked for, or all but time."
     if column is None:
         return [position for position in range(len(names)) if position != time_at]
-    if isinstance(column, str) and column in names:
-        return [names.index(column)]
-    position = int(column) if isinstance(column, str) and column.isdecimal() else column
-    if isinstance(position, bool) or not isinstance(position, (int, np.integer)) or not 0 <= position < len(names):
-        raise SignalError("bad_column", "There is no such column.", "choose a column by name or by number from 0",
-                          found=repr(column)[:60], expected=f"one of: {', '.join(names)[:300]}")
-    return [position]
+    return [_position(names, column, "column")]
 
 # %% ../../nbs/2_signals/21_recording.ipynb #253a460d
 def _read_table(text: str, rate: float | None, column: str | int | None) -> Recording:
@@ -438,10 +476,20 @@ def _from_arrays(arrays: dict, rate: float | None, column: str | int | None) -> 
     wanted = {names[at]: vectors[names[at]] for at in _choose(names, column, time_at)}
     return _assemble(wanted, {"sampling_rate_hz": rate, **rates}, stamps, {})
 
+# %% ../../nbs/2_signals/21_recording.ipynb #45c16a20
+def _refuse_packing(members: list[zipfile.ZipInfo]) -> None:
+    "Refuse members that NumPy does not write: unpacking bzip2 or LZMA needs memory that no header states."
+    for member in members:
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise SignalError("unsupported_format", "The NPZ file is packed in a way that NumPy does not use.",
+                              "save it with numpy.savez or numpy.savez_compressed",
+                              found=f"zip method {member.compress_type}", expected="stored or deflated arrays")
+
 # %% ../../nbs/2_signals/21_recording.ipynb #3431c41f
 def _npz_arrays(path: Path) -> dict:
     "Named arrays of an NPZ file; no pickles, sizes capped."
     with zipfile.ZipFile(path) as archive:
+        _refuse_packing(archive.infolist())
         _cap(sum(member.file_size for member in archive.infolist()), "unpacked file")
     with np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
@@ -503,10 +551,11 @@ def _head(path: str | Path) -> tuple[Path, bytes]:
     "The path and first bytes of a file that exists, is not empty and not too large."
     try:
         path = Path(path)
-        if path.is_dir():
-            raise SignalError("not_readable", f"{path.name} is a folder.", "give one file", found="a folder",
-                              expected="a file")
-        _cap(path.stat().st_size, "file")
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):  # a pipe or a device might never end
+            raise SignalError("not_readable", f"{path.name} is no ordinary file.", "give one file",
+                              found="a folder" if path.is_dir() else "a pipe or a device", expected="a file on disk")
+        _cap(state.st_size, "file")
         with path.open("rb") as file:
             return path, _check_head(path.name, file.read(4096))
     except FileNotFoundError as error:
