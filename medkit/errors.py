@@ -39,6 +39,15 @@ _DATASETS = {
     "bad_registry": "the registry of data sets has an invalid entry",
 }
 
+# %% ../nbs/0_ground/00_errors.ipynb #ca0af35a
+_JOBS = {
+    # long jobs over many files
+    "busy": "another job is at work in the same folder",
+    "timed_out": "it took longer than its time limit and was stopped",
+    "crashed": "the process that worked on it ended without a word",
+    "out_of_memory": "it needed more memory than its limit",
+}
+
 # %% ../nbs/0_ground/00_errors.ipynb #aded0e71
 _IMAGES = {
     # images
@@ -58,6 +67,10 @@ _IMAGES = {
     "gantry_tilt": "the slices are shifted against each other, as a tilted scanner leaves them",
     "missing_slices": "the series has a gap",
     "duplicate_slices": "two slices lie at one position",
+    "duplicate": "another input has the same identifier and the same picture",
+    "uid_conflict": "another input has the same identifier and another picture",
+    "burned_in_text": "the header says that text is burned into the pixels, which may name the patient",
+    "bad_key": "the key file for pseudonyms cannot be used",
     "frame_mismatch": "image and labels do not share one frame of reference",
 }
 
@@ -91,7 +104,7 @@ _MODELS = {
 }
 
 # %% ../nbs/0_ground/00_errors.ipynb #632d39e7
-REASONS = MappingProxyType({**_FILES, **_DATASETS, **_IMAGES, **_SIGNALS, **_MODELS})
+REASONS = MappingProxyType({**_FILES, **_DATASETS, **_JOBS, **_IMAGES, **_SIGNALS, **_MODELS})
 
 # %% ../nbs/0_ground/00_errors.ipynb #0ee32400
 class MedkitError(Exception):

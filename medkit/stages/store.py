@@ -120,7 +120,7 @@ def _connected(path: Path):
         raise StageError("not_writable", f"`{path.name}` is not a file.", "give the path of a medkit store",
                          found="a folder" if path.is_dir() else "a device or pipe", expected="a file")
     try:
-        with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(path.absolute(), timeout=30, isolation_level=None)) as connection:
             connection.execute("PRAGMA trusted_schema = OFF")  # no code of a foreign file runs
             connection.execute("PRAGMA synchronous = FULL")  # a returned append survives a power cut
             if not _check_ours(connection, path):
