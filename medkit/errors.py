@@ -67,11 +67,13 @@ _IMAGES = {
     "gantry_tilt": "the slices are shifted against each other, as a tilted scanner leaves them",
     "missing_slices": "the series has a gap",
     "duplicate_slices": "two slices lie at one position",
+    "inconsistent_rescale": "the slices are in different units or scales",
     "duplicate": "another input has the same identifier and the same picture",
     "uid_conflict": "another input has the same identifier and another picture",
     "burned_in_text": "the header says that text is burned into the pixels, which may name the patient",
     "bad_key": "the key file for pseudonyms cannot be used",
     "frame_mismatch": "image and labels do not share one frame of reference",
+    "overlapping_labels": "two labels claim one voxel",
 }
 
 # %% ../nbs/0_ground/00_errors.ipynb #2833d7d7

@@ -10,9 +10,7 @@ import base64
 import html
 import io
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image
 
 # %% ../nbs/0_ground/03_figures.ipynb #5d2fd0e9
@@ -23,20 +21,22 @@ OKABE_ITO = {
 
 # %% ../nbs/0_ground/03_figures.ipynb #a144389c
 def axes_or_new(
-    ax: plt.Axes | None,  # axes to draw into, or None
+    ax: "matplotlib.axes.Axes | None",  # axes to draw into, or None
     figsize: tuple[float, float] = (5, 3),  # width and height of a new figure, inches
-) -> plt.Axes:
+) -> "matplotlib.axes.Axes":
     "`ax` itself, or the axes of a new figure."
-    return plt.subplots(figsize=figsize, layout="constrained")[1] if ax is None else ax
+    from matplotlib import pyplot  # half a second that only a drawing needs
+
+    return pyplot.subplots(figsize=figsize, layout="constrained")[1] if ax is None else ax
 
 # %% ../nbs/0_ground/03_figures.ipynb #56eeb833
 def png_bytes(
-    picture: Figure | np.ndarray,  # a figure, or uint8 (row, column) or (row, column, 3)
+    picture: "matplotlib.figure.Figure | np.ndarray",  # a figure, or uint8 (row, column) or (row, column, 3)
     dpi: int = 90,  # resolution of a figure, dots per inch; an array keeps its own pixels
 ) -> bytes:  # a PNG file
     "`picture` as the bytes of a PNG file."
     buffer = io.BytesIO()
-    if isinstance(picture, Figure):
+    if hasattr(picture, "savefig"):
         picture.savefig(buffer, format="png", dpi=dpi)
     else:
         Image.fromarray(np.ascontiguousarray(picture, dtype=np.uint8)).save(buffer, "PNG")

@@ -157,7 +157,7 @@ def test_every_refusal_says_what_was_found_and_expected(tmp_path):
     asks = {
         "no_series": [lambda: read_series(tmp_path / "empty"), lambda: read_series(study, series="9.9.9"),
                       lambda: read_series(study, series="0.2"), lambda: list_series(tmp_path / "full")],
-        "several_series": [lambda: read_series(study)],
+        "several_series": [lambda: read_series(packaged / "dicomdirtests" / "98892003")],
         "not_found": [lambda: read_series(tmp_path / "none"), lambda: read_series("a\0b")],
         "not_readable": [lambda: read_series(tmp_path / "full" / "a.txt")],
         "missing_slices": [lambda: read_series(gappy, series="28319.0.2")],
@@ -259,6 +259,21 @@ def test_real_gantry_tilt_is_named_kept_and_mended():
     across, down, step = mended.affine[:3, 2], mended.affine[:3, 1], mended.affine[:3, 0]
     assert abs(step @ across) < 1e-6 and abs(step @ down) < 1e-6
     assert mended.spacing_mm[0] == pytest.approx(4.0, abs=0.01)
+    np.testing.assert_allclose(np.linalg.norm(mended.affine[:3, :3], axis=0), mended.spacing_mm, rtol=1e-6)
+    headers = [pydicom.dcmread(path) for path in sorted(folder.glob("GE_*.dcm"))]
+    normal = slice_normal(headers[0].ImageOrientationPatient)
+    heights = np.array([np.array(one.ImagePositionPatient, float) @ normal for one in headers])
+    grid = mended.affine[:3, 3] @ normal + mended.spacing_mm[0] * np.arange(mended.shape[0])
+    assert grid[0] == pytest.approx(heights[0], abs=1e-6) and heights[-1] - mended.spacing_mm[0] < grid[-1] <= heights[-1] + 1e-6
+    for number in (0, 5, 13):  # slices that lie on the grid keep their pixels, moved by a whole or broken number of rows
+        at = int(np.argmin(abs(grid - heights[number])))
+        assert abs(grid[at] - heights[number]) < 0.02
+        source = headers[number].pixel_array.astype(float)
+        rows = np.linalg.inv(mended.affine) @ (*map(float, headers[number].ImagePositionPatient), 1)
+        assert rows[0] == pytest.approx(at, abs=0.01) and rows[2] == pytest.approx(0, abs=1e-5)
+        whole, part = int(np.floor(rows[1])), rows[1] % 1
+        expected = source[1:400] * (1 - part) + source[:399] * part
+        assert abs(mended.voxels[at, whole + 1:whole + 400] - expected).max() <= 3
 
 
 @real
@@ -266,10 +281,13 @@ def test_real_mr_series_and_a_mixed_folder():
     volume = read_series(DATA / "dcm4che" / "MR_series")
     assert volume.shape == (16, 256, 256) and volume.unit == "" and volume.faults == ()
     with pytest.raises(ImageError) as caught:
-        read_series(DATA / "dcmqi")
-    assert caught.value.reason == "several_series" and "CT, 3 files" in str(caught.value)
-    uid = next(part.split()[0] for part in str(caught.value.found).split("; ") if "CT" in part)
-    assert read_series(DATA / "dcmqi", series=uid).shape[0] == 3
+        read_series(DATA / "dcm4che")
+    assert caught.value.reason == "several_series" and "MR, 16 coronal slices" in str(caught.value)
+    uid = next(part.split()[0] for part in str(caught.value.found).split("; ") if "16 coronal" in part)
+    assert np.array_equal(read_series(DATA / "dcm4che", series=uid).voxels, volume.voxels)
+    beside_segmentations = read_series(DATA / "dcmqi")
+    assert beside_segmentations.shape[0] == 3 and len(beside_segmentations.notes) == 3
+    assert sum("segmentation" in note for note in beside_segmentations.notes) == 2
 
 
 def test_mask_and_volume_frames():
@@ -331,3 +349,268 @@ def test_a_lying_number_of_frames_does_not_loop(tmp_path, frames):
     with pytest.raises(ImageError) as caught:
         read_series(tmp_path / "series")
     assert caught.value.reason == "bad_header"
+
+
+def written(folder, change, count=6, seed=0, shape=(8, 9)):
+    "A written series, each slice changed by `change(dataset, number)`; slices for which it returns False are left out."
+    write_series(made_up(shape=(count, *shape), seed=seed), folder)
+    for number, path in enumerate(sorted(folder.iterdir())):
+        one = pydicom.dcmread(path)
+        if change(one, number) is False:
+            path.unlink()
+        else:
+            one.save_as(path)
+    return folder
+
+
+def merge(target, *folders):
+    target.mkdir()
+    for folder in folders:
+        for path in folder.iterdir():
+            shutil.copy(path, target / f"{folder.name}_{path.name}")
+    return target
+
+
+@pytest.mark.parametrize("keyword, values", [("EchoTime", ("4.6", "30")), ("EchoNumbers", ("1", "2")), ("AcquisitionNumber", ("1", "2")),
+                                             ("TemporalPositionIdentifier", ("1", "2")), ("ConvolutionKernel", ("B30f", "B60f"))])
+def test_pictures_of_one_place_are_told_apart(tmp_path, keyword, values):
+    "Two pictures of each place under one series UID are two stacks, each with its own name."
+    def change(value, seed):
+        def act(one, number):
+            setattr(one, keyword, value)
+            one.SeriesInstanceUID, one.SOPInstanceUID = "1.2.3", f"1.2.3.{seed}.{number + 1}"
+        return act
+
+    folders = [written(tmp_path / f"part{seed}", change(value, seed), seed=seed) for seed, value in enumerate(values)]
+    both = merge(tmp_path / "both", *folders)
+    found = list_series(both)
+    assert [one.key for one in found] == ["1.2.3#1", "1.2.3#2"] and all(value in one.detail for one, value in zip(found, values))
+    with pytest.raises(ImageError, match="several_series"):
+        read_series(both)
+    for seed, one in enumerate(found):
+        expected = made_up(shape=(6, 8, 9), seed=seed)
+        for ask in (lambda: read_series(one), lambda: read_series(both, series=one.key), lambda: read_series(both, series=f"#{seed + 1}")):
+            volume = ask()
+            assert np.array_equal(volume.voxels, expected.voxels) and volume.faults == ()
+
+
+def test_each_slice_with_its_own_acquisition_number_stays_one_stack(tmp_path):
+    def change(one, number):
+        one.AcquisitionNumber = number + 1
+
+    folder = written(tmp_path / "series", change)
+    assert len(list_series(folder)) == 1 and read_series(folder).shape[0] == 6
+    again = pydicom.dcmread(sorted(folder.iterdir())[2])
+    again.SOPInstanceUID, again.AcquisitionNumber = "1.2.3.99", 7
+    again.save_as(folder / "sent_again")
+    assert len(list_series(folder)) == 1
+    with pytest.raises(ImageError, match="duplicate_slices"):
+        read_series(folder)
+    assert np.array_equal(read_series(folder, on_fault="correct").voxels, made_up(shape=(6, 8, 9)).voxels)
+
+
+def test_localizer_report_and_screenshot_do_not_block(tmp_path):
+    def localizer(one, number):
+        one.ImageType, one.SeriesInstanceUID = ["ORIGINAL", "PRIMARY", "LOCALIZER"], "1.2.3.9"
+        one.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+        return number < 2
+
+    def screenshot(one, number):
+        one.Modality = "OT"
+        del one.ImagePositionPatient, one.ImageOrientationPatient, one.PixelSpacing
+        one.SeriesInstanceUID = "1.2.3.8"
+        return number < 1
+
+    plain = written(tmp_path / "plain", lambda one, number: True)
+    mixed = merge(tmp_path / "mixed", plain, written(tmp_path / "scout", localizer), written(tmp_path / "shot", screenshot))
+    (mixed / "report.txt").write_text("all is well")
+    volume = read_series(mixed)
+    assert np.array_equal(volume.voxels, made_up(shape=(6, 8, 9)).voxels)
+    text = "; ".join(volume.notes)
+    assert text.count("localizer") == 2 and text.count("no place") == 1 and text.count("not_dicom") == 1 and len(volume.notes) == 4
+
+
+def test_a_localizer_under_the_same_series_uid_is_set_aside(tmp_path):
+    def first_is_scout(one, number):
+        if number == 0:
+            one.ImageType, one.ImageOrientationPatient = ["ORIGINAL", "PRIMARY", "LOCALIZER"], [0, 1, 0, 0, 0, -1]
+
+    folder = written(tmp_path / "series", first_is_scout)
+    volume = read_series(folder)
+    assert volume.shape[0] == 5 and volume.faults == () and volume.notes == ("slice_0001.dcm: localizer",)
+
+
+def test_axial_and_coronal_under_one_uid_are_two_stacks(tmp_path):
+    def coronal(one, number):
+        one.ImageOrientationPatient, one.ImagePositionPatient = [1, 0, 0, 0, 0, -1], [0, 3 * number, 0]
+        one.SeriesInstanceUID, one.SOPInstanceUID = "1.2.3", f"1.2.3.2.{number + 1}"
+
+    def axial(one, number):
+        one.SeriesInstanceUID = "1.2.3"
+
+    both = merge(tmp_path / "both", written(tmp_path / "a", axial), written(tmp_path / "c", coronal, seed=1))
+    found = list_series(both)
+    assert [("axial" in repr(one), "coronal" in repr(one)) for one in found] == [(True, False), (False, True)]
+    assert np.array_equal(read_series(found[1]).voxels, made_up(shape=(6, 8, 9), seed=1).voxels)
+
+
+def test_rescale_differs_from_slice_to_slice(tmp_path):
+    "In CT a fault, in PET the rule; every slice is converted by its own numbers."
+    def ct(one, number):
+        one.RescaleIntercept = -1024 if number == 2 else 0
+
+    def pet(one, number):
+        one.Modality, one.SOPClassUID, one.Units, one.RescaleSlope = "PT", "1.2.840.10008.5.1.4.1.1.128", "BQML", 1 + number / 4
+        del one.RescaleType
+
+    plain = made_up(shape=(6, 8, 9)).voxels
+    folder = written(tmp_path / "ct", ct)
+    with pytest.raises(ImageError) as caught:
+        read_series(folder)
+    assert caught.value.reason == "inconsistent_rescale"
+    for choice in ("warn", "correct"):
+        volume = read_series(folder, on_fault=choice)
+        assert [(fault.kind, fault.slices) for fault in volume.faults] == [("inconsistent_rescale", (2,))]
+        assert np.array_equal(volume.voxels[2], plain[2] - 1024) and np.array_equal(volume.voxels[3], plain[3])
+    volume = read_series(written(tmp_path / "pet", pet))
+    assert volume.faults == () and volume.unit == "BQML"
+    np.testing.assert_allclose(volume.voxels, plain * (1 + np.arange(6) / 4)[:, None, None], rtol=1e-6)
+
+
+def test_slices_in_two_units_are_never_mended(tmp_path):
+    def change(one, number):
+        one.RescaleType = "HU" if number else "US"
+
+    folder = written(tmp_path / "series", change)
+    for choice in ("raise", "correct"):
+        with pytest.raises(ImageError) as caught:
+            read_series(folder, on_fault=choice)
+        assert caught.value.reason == "inconsistent_rescale"
+    assert len(read_series(folder, on_fault="warn").faults) == 1
+
+
+def body(points):
+    "A smooth body in HU at places in mm."
+    x, y, z = np.moveaxis(np.asarray(points), -1, 0)
+    return 60 * np.cos(x / 15) + 50 * np.sin(y / 12 + 0.5) + 40 * np.cos(z / 14 + 0.3)
+
+
+@pytest.mark.parametrize("degrees", [-20, 5, 18.5, 25])
+@pytest.mark.parametrize("heights", [np.arange(20) * 3.0, np.r_[np.arange(12) * 3.0, 33 + 4.5 * np.arange(1, 7)], np.delete(np.arange(20) * 3.0, 7)],
+                         ids=["even", "uneven", "gap"])
+def test_a_body_scanned_with_a_tilted_gantry_is_mended(tmp_path, degrees, heights):
+    "Sampled on leaning slices, corrected, and compared with the body itself at the places that the new affine states."
+    angle, plain = np.radians(degrees), made_up(shape=(len(heights), 48, 40), spacing=(3, 1.5, 1.5))
+    down = np.array([0, np.cos(angle), -np.sin(angle)])
+    write_series(plain, tmp_path / "series")
+    for path, height in zip(sorted((tmp_path / "series").iterdir()), heights):
+        one = pydicom.dcmread(path)
+        places = np.array([0, -30, height]) + 1.5 * np.arange(48)[:, None, None] * down + 1.5 * np.arange(40)[None, :, None] * [1, 0, 0]
+        one.PixelData = np.rint(body(places) * 20).astype("<i2").tobytes()
+        one.ImagePositionPatient, one.ImageOrientationPatient = [0, -30, float(height)], [1, 0, 0, *map(float, down)]
+        one.save_as(path)
+    with pytest.raises(ImageError):
+        read_series(tmp_path / "series")
+    mended = read_series(tmp_path / "series", on_fault="correct")
+    assert {fault.kind for fault in mended.faults} >= {"gantry_tilt"} and all(fault.corrected for fault in mended.faults)
+    assert abs(mended.affine[:3, 0] @ down) < 1e-9 and abs(mended.affine[0, 0]) < 1e-9
+    assert mended.spacing_mm[0] == pytest.approx(3 * np.cos(angle), abs=1e-6) and mended.shape[1] > 48
+    index = np.stack(np.meshgrid(*map(np.arange, mended.shape), indexing="ij"), axis=-1)
+    places = index @ mended.affine[:3, :3].T + mended.affine[:3, 3]
+    inside = mended.voxels != mended.voxels.min()
+    inside = np.all([np.roll(inside, aside, 1) for aside in range(-3, 4)], axis=0)  # no voxel mixed with what no slice saw
+    error = np.abs(mended.voxels / 20 - body(places))[inside]
+    assert inside.mean() > 0.5 and np.median(error) < 0.5 and error.max() < 6
+    if len(heights) == 20:
+        assert error.max() < 1.5
+
+
+def test_memory_is_that_of_the_volume_and_one_slice(tmp_path):
+    import tracemalloc
+
+    write_series(made_up(shape=(40, 256, 256)), tmp_path / "series")
+    size = 40 * 256 * 256 * 2
+    tracemalloc.start()
+    volume = read_series(tmp_path / "series")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert volume.voxels.nbytes == size and peak < 1.6 * size
+
+
+def test_a_damaged_file_of_the_series_is_named_or_left_out(tmp_path):
+    folder = written(tmp_path / "series", lambda one, number: True)
+    path = sorted(folder.iterdir())[3]
+    path.write_bytes(path.read_bytes()[:-40])
+    for choice in ("raise", "correct"):
+        with pytest.raises(ImageError, match="slice_0004"):
+            read_series(folder, on_fault=choice)
+    volume = read_series(folder, on_fault="warn")
+    assert volume.shape[0] == 5 and [fault.kind for fault in volume.faults] == ["missing_slices"] and "slice_0004" in volume.notes[-1]
+    assert len(list_series(folder)[0].slices) == 6
+
+
+def test_odd_things_in_a_folder_neither_hang_nor_hide(tmp_path):
+    folder = written(tmp_path / "series", lambda one, number: True)
+    os.mkfifo(folder / "pipe")
+    (folder / "loop").symlink_to(folder / "loop")
+    (folder / "dead").symlink_to("/nowhere")
+    (folder / "zeros").write_bytes(bytes(500))
+    (folder / "page.dcm").write_text("<html>proxy</html>" * 30)
+    volume = read_series(folder)
+    assert volume.shape[0] == 6 and len(volume.notes) == 5
+
+
+def enhanced(folder, positions, **facts):
+    "One file with a frame at each position; `facts` are one value per frame: sequence__keyword."
+    from pydicom.dataset import Dataset
+
+    folder.mkdir()
+    source = write_series(made_up(shape=(1, 8, 9)), folder / "source")[0]
+    one = pydicom.dcmread(source)
+    shutil.rmtree(folder / "source")
+    shared, measures, orientation = Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing, measures.SliceThickness, orientation.ImageOrientationPatient = [1, 1], 2, [1, 0, 0, 0, 1, 0]
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [orientation]
+    groups = []
+    for number, place in enumerate(positions):
+        group, plane = Dataset(), Dataset()
+        plane.ImagePositionPatient = [0, 0, place]
+        group.PlanePositionSequence = [plane]
+        for name, values in facts.items():
+            sequence, keyword = name.split("__")
+            item = Dataset()
+            setattr(item, keyword, values[number])
+            setattr(group, sequence, [item])
+        groups.append(group)
+    del one.ImagePositionPatient, one.ImageOrientationPatient, one.PixelSpacing
+    one.NumberOfFrames, one.SharedFunctionalGroupsSequence, one.PerFrameFunctionalGroupsSequence = len(groups), [shared], groups
+    one.PixelData = (np.arange(len(groups), dtype="<i2")[:, None, None] * np.ones((1, 8, 9), "<i2")).tobytes()
+    one.save_as(folder / "enhanced.dcm")
+    return folder
+
+
+def test_a_multi_frame_file_is_a_series(tmp_path):
+    volume = read_series(enhanced(tmp_path / "one", [4, 0, 2, 6]))
+    assert volume.voxels[:, 0, 0].tolist() == [1, 2, 0, 3] and volume.spacing_mm == (2, 1, 1) and volume.affine[2, 3] == 0
+
+
+@pytest.mark.parametrize("name, values", [("FrameContentSequence__TemporalPositionIndex", [1, 1, 2, 2]),
+                                          ("MREchoSequence__EffectiveEchoTime", [4.6, 4.6, 30.0, 30.0])])
+def test_frames_of_two_times_or_echoes_are_two_stacks(tmp_path, name, values):
+    folder = enhanced(tmp_path / "two", [0, 2, 0, 2], **{name: values})
+    found = list_series(folder)
+    assert len(found) == 2 and [read_series(one).voxels[:, 0, 0].tolist() for one in found] == [[0, 1], [2, 3]]
+
+
+def test_a_damaged_file_of_another_series_does_not_block(tmp_path):
+    def other(one, number):
+        one.SeriesInstanceUID, one.Rows = "1.2.3.4", 0 if number == 2 else 8
+
+    plain = written(tmp_path / "plain", lambda one, number: True)
+    mixed = merge(tmp_path / "mixed", plain, written(tmp_path / "other", other, seed=1))
+    uid = pydicom.dcmread(next(plain.iterdir())).SeriesInstanceUID
+    volume = read_series(mixed, series=uid)
+    assert np.array_equal(volume.voxels, made_up(shape=(6, 8, 9)).voxels) and "damaged" in volume.notes[0]
+    with pytest.raises(ImageError, match="bad_header"):
+        read_series(mixed, series="1.2.3.4")
+    assert read_series(mixed, series="1.2.3.4", on_fault="warn").shape[0] == 5

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medkit.errors import ImageError, SignalError
+from medkit.imaging.dicom import read_image
 from medkit.imaging.phantom import simulate_abdomen
+from medkit.imaging.series import list_series, write_series
 from medkit.imaging.volume import Mask, Volume, axial_affine
 from medkit.imaging.window import PRESETS, Window
 from medkit.signals.beats import find_beats
@@ -21,7 +23,7 @@ from medkit.signals.recording import Recording
 from medkit.signals.simulate import simulate_bcg
 from medkit.signals.vitals import measure_vitals
 from medkit.widgets.trace import lay_out, trace_png, trace_strip, trace_text, view_recording
-from medkit.widgets.viewer import cut_plane, slice_count, slice_png, slice_text, view_volume, viewer_strip
+from medkit.widgets.viewer import browse_series, cut_plane, frame_png, series_options, slice_count, slice_png, slice_text, view_image, view_volume, viewer_strip
 
 
 @pytest.fixture(scope="module")
@@ -218,3 +220,83 @@ def test_twins_need_no_script_and_escape_their_text(patient, night):
 def test_widgets_load_only_when_named():
     code = "import sys, medkit.widgets; print('ipywidgets' in sys.modules, 'medkit.signals' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == ["False"] * 2
+
+
+@pytest.fixture(scope="module")
+def folder(patient, tmp_path_factory):
+    "Two series, the second with a gap, the third with cut files."
+    place = tmp_path_factory.mktemp("series")
+    for number, name in enumerate(("whole", "gap", "cut")):
+        volume = patient[0] if number == 0 else simulate_abdomen(seed=8 + number, shape=(8, 64, 64))[0]
+        paths = write_series(volume, place / name)
+        if name == "gap":
+            paths[4].unlink()
+        if name == "cut":
+            for path in paths:
+                path.write_bytes(path.read_bytes()[:-500])
+    return place
+
+
+def test_browser_shows_each_series_or_says_why_not(patient, folder):
+    browser, seen = browse_series(folder, patient[1]), {}
+    for words, number in series_options(browser.found):
+        browser.series.value = number
+        name = browser.found[number].paths[0].parent.name
+        seen[name] = browser.message.value
+        shown = browser.viewer is not None
+        assert shown == (name != "cut") == (browser.viewer in browser.children)
+        assert "slices of 64 x 64 pixels" in words and 'role="status"' in browser.message.value
+        if name == "whole":
+            assert (browser.viewer.volume.voxels == patient[0].voxels).all() and browser.viewer.mask is patient[1]
+    assert "gap of" in seen["gap"] and "cannot be shown" in seen["cut"] and "Fault" not in seen["whole"]
+
+
+def test_browser_leaves_a_still_picture_and_takes_found_series(folder):
+    found = [one for one in list_series(folder) if one.paths[0].parent.name == "whole"]
+    browser = browse_series(tuple(found), window="lung")
+    data, about = browser._repr_mimebundle_()
+    assert len(data["image/png"]) < 60 * 1024 and "width 1500" in about["image/png"]["alt"]
+    for part in every_widget(browser):
+        assert type(part).__module__.startswith(("ipywidgets.", "medkit.widgets."))
+
+
+@pytest.mark.parametrize("change, reason", [
+    ({"folder": None}, "not_readable"), ({"folder": ()}, "bad_option"), ({"folder": ("a",)}, "bad_option"), ({"folder": "/no such"}, "not_found"),
+    ({"mask": 5}, "bad_shape"), ({"window": "no such"}, "unknown_window"),
+])
+def test_bad_input_to_the_browser_is_refused_in_words(folder, change, reason):
+    with pytest.raises(ImageError) as caught:
+        browse_series(**({"folder": folder} | change))
+    assert caught.value.reason == reason
+
+
+def test_overlays_are_drawn_until_they_are_switched_off():
+    from pydicom.data import get_testdata_file
+
+    image = read_image(get_testdata_file("examples_overlay.dcm", download=False))
+    rows, columns = image.pixels().shape[:2]
+    size = max(rows, columns)
+    bare, drawn = (pixels(frame_png(image, overlays=choice, size_px=size)) for choice in (False, True))
+    if bare.shape[:2] == (rows, columns):
+        expected = np.where(image.overlay(0)[..., None], (0xF0, 0xE4, 0x42), bare)
+        assert (drawn == expected).all() and image.overlay(0).any()
+    viewer = view_image(image)
+    before = bytes(viewer.picture.value)
+    viewer.overlays.value = False
+    assert bytes(viewer.picture.value) != before and "not drawn" in viewer.readout.value
+    viewer.preset.value = "lung"
+    assert bytes(viewer.picture.value) == frame_png(image, 0, "lung", overlays=False, size_px=360)
+
+
+def test_frames_are_leafed_through_and_broken_ones_named(tmp_path):
+    from pydicom.data import get_testdata_file
+
+    viewer = view_image(read_image(get_testdata_file("examples_ybr_color.dcm", download=False)))
+    seen = set()
+    for frame in (0, 10, 29):
+        viewer.frame.value = frame
+        seen.add(bytes(viewer.picture.value))
+        assert f"Frame {frame} (0 to 29)" in viewer.readout.value
+    assert len(seen) == 3 and len([part for part in every_widget(viewer) if isinstance(part, widgets.Checkbox)]) == 0
+    with pytest.raises(ImageError, match="bad_shape"):
+        view_image("file.dcm")

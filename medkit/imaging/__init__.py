@@ -14,13 +14,22 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "show": ["colour_labels", "edge_letters", "label_colour", "show_picture", "thumbnail", "tile_pictures"],
         "dicom": ["DicomImage", "read_image", "render_frame"],
+        "headers": ["PERSONAL", "TECHNICAL", "read_headers", "write_headers"],
         "volume": [
-            "Mask", "Volume", "axial_affine", "check_same_frame", "cut_slice", "show_montage", "show_volume", "voxel_axis",
+            "Mask", "Volume", "align_to", "axial_affine", "check_same_frame", "cut_slice", "show_montage", "show_planes",
+            "show_volume", "voxel_axis",
         ],
         "geometry": ["Fault", "find_faults", "positions_along", "series_affine", "slice_normal"],
         "series": ["FoundSeries", "list_series", "read_series", "write_series"],
+        "nifti": ["MAX_NIFTI_BYTES", "read_nifti", "read_nifti_mask", "write_nifti"],
+        "segmentation": ["read_segmentation"],
         "phantom": ["LABELS", "simulate_abdomen"],
+        "deid": [
+            "Leftover", "audit_deidentified", "deidentify", "deidentify_file", "pseudonym", "read_key",
+        ],
+        "png": ["encode_png"],
         "convert": ["ConversionReport", "convert"],
+        "share": ["deidentify_folder"],
     },
 )
 

@@ -50,7 +50,7 @@ def positions_along(
 class Fault:
     "Something wrong with the geometry of a series."
 
-    kind: str  # duplicate_slices, missing_slices, uneven_spacing or gantry_tilt
+    kind: str  # duplicate_slices, missing_slices, uneven_spacing, gantry_tilt or inconsistent_rescale
     message: str  # one sentence with numbers and units
     slices: tuple[int, ...] = ()  # which slices, in stacking order, from 0
     value: float | None = None  # the number: mm of the largest gap, or degrees of tilt

@@ -9,37 +9,45 @@ __all__ = ['FoundSeries', 'list_series', 'read_series', 'write_series']
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
+import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.filereader import _read_file_meta_info
+from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, generate_uid
 from scipy import ndimage
 
 from ..errors import DataError, ImageError
-from .dicom import DicomImage, _checked_pixels, _refusing, _value, read_image
+from .dicom import _checked_pixels, _refusing, _value, read_image
 from .geometry import Fault, find_faults, positions_along, series_affine, slice_normal
 from .volume import Volume
 
-# %% ../../nbs/1_imaging/15_series.ipynb #c4ff9d71
-@dataclass(frozen=True)
-class FoundSeries:
-    "The readable files of one series in a folder."
-
-    uid: str  # Series Instance UID
-    modality: str  # CT, MR, ...
-    images: tuple[DicomImage, ...]  # in no particular order
-
-    def __repr__(self):
-        return f"FoundSeries({self.uid}, {self.modality}, {len(self.images)} files)"
-
-
+# %% ../../nbs/1_imaging/15_series.ipynb #02352e11
+_PLACE = ("SeriesInstanceUID", "SOPInstanceUID", "Modality", "ImageType", "Rows", "Columns", "NumberOfFrames",
+          "PixelSpacing", "PatientID", "ImagePositionPatient", "ImageOrientationPatient",
+          "SpacingBetweenSlices", "SliceThickness",
+          "RescaleSlope", "RescaleIntercept", "RescaleType", "Units")
+_APART = (  # what tells two pictures of one place apart: functional group of a multi-frame file, keyword
+    ("", "EchoTime"), ("MREchoSequence", "EffectiveEchoTime"), ("", "EchoNumbers"), ("", "AcquisitionNumber"),
+    ("", "TemporalPositionIdentifier"), ("FrameContentSequence", "TemporalPositionIndex"),
+    ("FrameContentSequence", "StackID"),
+    ("", "DiffusionBValue"), ("MRDiffusionSequence", "DiffusionBValue"), ("", "InversionTime"), ("", "TriggerTime"),
+    ("", "ConvolutionKernel"), ("", "ImageType"), ("", "AcquisitionTime"),
+)
+_PARSED = list(dict.fromkeys((*_PLACE, *(keyword for group, keyword in _APART if not group))))
+_GROUPS = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
 _NO_IMAGE = ("not_dicom", "no_pixels", "empty", "not_readable", "not_found")  # such a file is no slice
+_PIXEL_TAGS = (b"\xe0\x7f\x08\0", b"\xe0\x7f\x09\0", b"\xe0\x7f\x10\0",
+               b"\x7f\xe0\0\x08", b"\x7f\xe0\0\x09", b"\x7f\xe0\0\x10")
 
-# %% ../../nbs/1_imaging/15_series.ipynb #24ee061f
+# %% ../../nbs/1_imaging/15_series.ipynb #ab85aab4
 def _regular_files(folder: Path) -> Iterator[Path]:
     "Every file below `folder`, sorted; hidden ones are left out."
     for place, folders, names in os.walk(folder):
@@ -47,59 +55,265 @@ def _regular_files(folder: Path) -> Iterator[Path]:
         yield from (Path(place) / name for name in sorted(names) if not name.startswith("."))
 
 
-_PARSED = (  # every header value a volume rests on
-    "SeriesInstanceUID", "Modality", "ImageType", "Rows", "Columns", "NumberOfFrames", "PixelSpacing", "PatientID",
-    "ImagePositionPatient", "ImageOrientationPatient", "SpacingBetweenSlices", "SliceThickness", "RescaleType", "Units",
-    "PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence",
-)
+def _plain_head(path: Path) -> Dataset | None:
+    "The header up to the pixels of a plain file with one frame; None if anything about it is unusual."
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        return None
+    with open(path, "rb") as file:
+        if file.read(132)[128:] != b"DICM":
+            return None
+        syntax = _read_file_meta_info(file).get("TransferSyntaxUID")
+        if not syntax or syntax == DeflatedExplicitVRLittleEndian:
+            return None
+        file.seek(0)
+        header = dcmread(file, stop_before_pixels=True, specific_tags=[*_PARSED, *_GROUPS])
+        sized = all(isinstance(header.get(side), int) and header.get(side) > 0 for side in ("Rows", "Columns"))
+        single = header.get("NumberOfFrames") in (None, 1)
+        return header if sized and single and file.read(4) in _PIXEL_TAGS else None
+
+# %% ../../nbs/1_imaging/15_series.ipynb #8f90399c
+def _head(path: Path) -> Dataset:
+    "The header values a volume rests on, all of which can be parsed; the reasons are those of `read_image`."
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            header = _plain_head(path)
+        except Exception:  # whatever it is, the careful reader names it
+            header = None
+        if header is None:
+            image = read_image(path)
+            _checked_pixels(image.dataset, 0)  # there are as many frames as the header says
+            header = image.dataset
+        for keyword in (*_PARSED, *_GROUPS):
+            _value(header, keyword)
+    return header
+
+# %% ../../nbs/1_imaging/15_series.ipynb #96411cf6
+@dataclass(frozen=True, eq=False)
+class _Slice:
+    "One frame with its place in the patient; the pixels stay in the file."
+
+    path: Path
+    frame: int
+    shape: tuple[int, int]  # rows, columns
+    position: tuple[float, ...]  # (3,) LPS mm, or ()
+    orientation: tuple[float, ...]  # (6,) direction cosines, or ()
+    spacing_mm: tuple[float, ...]  # rows, columns, or ()
+    rescale: tuple[str, str, str]  # slope, intercept and type or units, as the header has them
+    facts: dict  # header values by keyword
+
+    placed = property(lambda self: (len(self.position), len(self.orientation), len(self.spacing_mm)) == (3, 6, 2))
+    uid = property(lambda self: self.facts["SeriesInstanceUID"])
+    modality = property(lambda self: self.facts["Modality"])
+    localizer = property(lambda self: "LOCALIZER" in self.facts["ImageType"].upper())
+
+# %% ../../nbs/1_imaging/15_series.ipynb #b0315146
+def _item(header: Dataset, frame: int, sequence: str) -> Dataset:
+    "Where the values of a functional group stand: for this frame, for all frames, or plainly in the header."
+    for groups, number in zip(_GROUPS, (frame, 0)):
+        items = header.get(groups) or ()
+        if number < len(items) and items[number].get(sequence):
+            return items[number].get(sequence)[0]
+    return header
+
+
+def _numbers(header: Dataset, frame: int, sequence: str, keyword: str, count: int) -> tuple[float, ...]:
+    "`count` finite numbers that place a frame; () if they are not there."
+    item = _item(header, frame, sequence)
+    if item is header and (header.get("NumberOfFrames") or 1) > 1 and keyword == "ImagePositionPatient":
+        return ()  # one position cannot serve many frames
+    try:
+        numbers = tuple(float(value) for value in item[keyword].value)
+    except (KeyError, TypeError, ValueError):
+        return ()
+    usable = len(numbers) == count and np.isfinite(numbers).all() and (count != 2 or min(numbers) > 0)
+    return numbers if usable else ()
+
+# %% ../../nbs/1_imaging/15_series.ipynb #85bb89d5
+def _text(item: Dataset, keyword: str) -> str:
+    value = item.get(keyword)
+    return "" if value is None else str(value)[:80]
+
+
+def _slice(path: Path, header: Dataset, frame: int) -> _Slice:
+    "One frame of a file; whether it lies anywhere is for `placed` to say."
+    scale, unit = _item(header, frame, "PixelValueTransformationSequence"), _text(header, "Units")
+    plain = ("SeriesInstanceUID", "SOPInstanceUID", "Modality", "ImageType", "PatientID")
+    facts = {keyword: _text(header, keyword) for keyword in plain}
+    facts |= {keyword: _text(_item(header, frame, group) if group else header, keyword) for group, keyword in _APART
+              if not group or _item(header, frame, group) is not header}
+    measures = _item(header, frame, "PixelMeasuresSequence")
+    facts["thickness"] = measures.get("SpacingBetweenSlices") or measures.get("SliceThickness")
+    return _Slice(
+        path, frame, (int(header.Rows), int(header.Columns)),
+        _numbers(header, frame, "PlanePositionSequence", "ImagePositionPatient", 3),
+        _numbers(header, frame, "PlaneOrientationSequence", "ImageOrientationPatient", 6),
+        _numbers(header, frame, "PixelMeasuresSequence", "PixelSpacing", 2),
+        (_text(scale, "RescaleSlope"), _text(scale, "RescaleIntercept"), _text(scale, "RescaleType") or unit), facts)
+
+
+def _slices(path: Path) -> list[_Slice]:
+    "The frames of a file as slices. Reasons: those of `read_image`."
+    header = _head(path)
+    with _refusing("bad_header", "The header of the slice cannot be used.", "export the file again from its source"):
+        return [_slice(path, header, frame) for frame in range(int(header.get("NumberOfFrames") or 1))]
 
 # %% ../../nbs/1_imaging/15_series.ipynb #f2c944fc
-def _open_one(path: Path) -> DicomImage:
-    "An image whose header values can all be parsed."
-    image = read_image(path)
-    for keyword in _PARSED:
-        _value(image.dataset, keyword)
-    return image
+def _series_of(path: Path) -> str:
+    "The series of a damaged file; an empty text if that cannot be read either."
+    try:
+        with open(path, "rb") as file:
+            plain = file.read(132)[128:] == b"DICM"
+            if not plain or _read_file_meta_info(file).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+                return ""
+            file.seek(0)
+            header = dcmread(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
+            return str(header.get("SeriesInstanceUID") or "")
+    except Exception:  # it is damaged, and anything may be
+        return ""
 
 
-def _open_all(folder: Path) -> tuple[list[DicomImage], list[str], list[ImageError]]:
-    "All images, notes on files that are none, and the errors of damaged ones."
-    images, notes, damaged = [], [], []
+def _look_at_all(folder: Path) -> tuple[list[_Slice], list[str], list[tuple[str, ImageError]]]:
+    "All slices, notes on files that are no images, and the errors of damaged ones with their series."
+    slices, notes, damaged = [], [], []
     for path in _regular_files(folder):
         try:
-            images.append(_open_one(path))
+            slices += _slices(path)
         except ImageError as error:
             if error.reason in _NO_IMAGE:
                 notes.append(f"{path.name}: {error.reason}")
             else:
-                damaged.append(error)
-    return images, notes, damaged
+                damaged.append((_series_of(path), error))
+    return slices, notes, damaged
 
-# %% ../../nbs/1_imaging/15_series.ipynb #18f65076
-def _group(images: list[DicomImage]) -> tuple[FoundSeries, ...]:
-    "The images by series UID."
-    groups: dict[str, list[DicomImage]] = {}
-    for image in images:
-        groups.setdefault(str(image.dataset.get("SeriesInstanceUID", "not stated")), []).append(image)
-    return tuple(
-        FoundSeries(uid, str(members[0].dataset.get("Modality", "")), tuple(members))
-        for uid, members in sorted(groups.items())
-    )
+# %% ../../nbs/1_imaging/15_series.ipynb #d790afab
+def _alike(one: _Slice, other: _Slice) -> bool:
+    "True if two slices can lie in one stack."
+    if (one.shape, one.placed, one.localizer) != (other.shape, other.placed, other.localizer):
+        return False
+    return not one.placed or (
+        all(abs(a - b) <= 0.002 for a, b in zip(one.orientation, other.orientation))
+        and all(abs(a - b) <= 0.001 * b for a, b in zip(one.spacing_mm, other.spacing_mm)))
 
-# %% ../../nbs/1_imaging/15_series.ipynb #4b0a01fb
+
+def _by_shape(slices: list[_Slice]) -> list[list[_Slice]]:
+    "The slices of one series by size, spacing and direction."
+    stacks: list[list[_Slice]] = []
+    for one in slices:
+        home = next((stack for stack in reversed(stacks[-50:]) if _alike(one, stack[0])), None)
+        if home is None:
+            stacks.append([one])
+        else:
+            home.append(one)
+    return stacks
+
+# %% ../../nbs/1_imaging/15_series.ipynb #2df1cfa7
+def _repeats(stack: list[_Slice]) -> int:
+    "How many pictures lie where another one lies, at most, at any place; exact copies do not count."
+    places = {(one.facts["SOPInstanceUID"], one.frame): tuple(round(x, 1) for x in one.position) for one in stack}
+    return max(Counter(places.values()).values(), default=0)
+
+
+def _by_value(stack: list[_Slice], keywords: tuple[str, ...]) -> dict[tuple, list[_Slice]]:
+    parts: dict[tuple, list[_Slice]] = {}
+    for one in stack:
+        parts.setdefault(tuple(one.facts.get(keyword, "") for keyword in keywords), []).append(one)
+    return parts
+
+
+def _by_acquisition(stack: list[_Slice]) -> list[tuple[str, list[_Slice]]]:
+    "Parts of a stack in which no place repeats, each with what sets it apart; else the stack itself."
+    most = _repeats(stack) if stack[0].placed else 1
+    single = [(keyword,) for _, keyword in _APART] + [("SOPInstanceUID",)] * any(one.frame for one in stack)
+    varied = tuple(keyword for (keyword,) in single if 1 < len(_by_value(stack, (keyword,))) <= len(stack) // 2)
+    for keywords in (*dict.fromkeys(single), varied) if most > 1 else ():
+        parts = _by_value(stack, keywords)
+        whole = len(parts) == most or min(map(len, parts.values())) > 1
+        if len(parts) > 1 and whole and all(_repeats(part) == 1 for part in parts.values()):
+            return [(", ".join(f"{name} {value or 'not stated'}" for name, value in zip(keywords, values)), part)
+                    for values, part in sorted(parts.items(), key=lambda pair: _natural(pair[0]))]
+    return [("", stack)]
+
+# %% ../../nbs/1_imaging/15_series.ipynb #9e923c7f
+def _natural(values: tuple[str, ...]) -> tuple:
+    "A key that sorts numbers as numbers, before words."
+    def key(value):
+        try:
+            return (0, float(value), "")
+        except ValueError:
+            return (1, 0.0, value)
+    return tuple(key(value) for value in values)
+
+# %% ../../nbs/1_imaging/15_series.ipynb #b7c09a05
+@dataclass(frozen=True, eq=False, repr=False)
+class FoundSeries:
+    "One stack of slices that a folder holds; give it, or its `key`, to `read_series`."
+
+    uid: str  # Series Instance UID
+    modality: str  # CT, MR, ...
+    slices: tuple[_Slice, ...]  # in no particular order
+    part: int = 0  # counts from 1 where one UID covers several stacks
+    detail: str = ""  # what sets the part apart
+
+    key = property(lambda self: f"{self.uid}#{self.part}" if self.part else self.uid)  # unique in its folder
+    paths = property(lambda self: tuple(dict.fromkeys(one.path for one in self.slices)))
+
+    aside = property(lambda self: _aside(self))  # why it is no volume; "" if it is one
+    words = property(lambda self: _in_words(self))  # what it is: modality, slices, size, what sets it apart
+
+    def __repr__(self):
+        return f"FoundSeries({self.key}, {self.words})"
+
+# %% ../../nbs/1_imaging/15_series.ipynb #ad311d23
+def _aside(found: FoundSeries) -> str:
+    "Why a stack is set aside where a volume is looked for; an empty text if it is not."
+    first = found.slices[0] if found.slices else None
+    if first is None or first.localizer:
+        return "" if first is None else "localizer"
+    if found.modality == "SEG":
+        return "a segmentation, see `read_segmentation`"
+    return "" if first.placed else "no place in the patient"
+
+
+def _in_words(found: FoundSeries) -> str:
+    "What a stack is, in words."
+    first, count = found.slices[0] if found.slices else None, len(found.slices)
+    planes, plane = ("sagittal", "coronal", "axial"), ""
+    if first and first.placed:
+        cosines = np.reshape(first.orientation, (2, 3))
+        plane = planes[int(np.argmax(np.abs(np.cross(*cosines))))] + " "
+    size = f" of {first.shape[0]} x {first.shape[1]} pixels" if first else ""
+    facts = (found.modality, f"{count} {plane}slice{'s' * (count != 1)}{size}", found.detail, found.aside)
+    return ", ".join(fact for fact in facts if fact)
+
+# %% ../../nbs/1_imaging/15_series.ipynb #54f8e547
+def _group(slices: list[_Slice]) -> tuple[FoundSeries, ...]:
+    "The slices by series, size, direction and acquisition."
+    found, series = [], {}
+    for one in slices:
+        series.setdefault(one.uid, []).append(one)
+    for uid, members in sorted(series.items()):
+        stacks = [part for stack in _by_shape(members) for part in _by_acquisition(stack)]
+        for number, (detail, stack) in enumerate(stacks, 1):
+            part = number if len(stacks) > 1 else 0
+            found.append(FoundSeries(uid or "not stated", stack[0].modality, tuple(stack), part, detail))
+    return tuple(found)
+
+
 def _existing_folder(folder: str | os.PathLike) -> Path:
     "`folder` as a path, if it is a folder that can be listed."
-    folder = Path(folder)
     try:
+        folder = Path(folder)
         os.listdir(folder)
-    except (OSError, ValueError) as error:
-        known = {FileNotFoundError: "not_found", ValueError: "not_found"}
-        raise ImageError(known.get(type(error), "not_readable"), f"The folder `{folder.name}` cannot be listed.",
+    except (OSError, ValueError, TypeError) as error:
+        reason = "not_found" if isinstance(error, FileNotFoundError | ValueError) else "not_readable"
+        name = folder.name if isinstance(folder, Path) else repr(folder)[:40]
+        raise ImageError(reason, f"The folder `{name}` cannot be listed.",
                          "name a folder of DICOM files; for one file use `read_image`", found=error,
                          expected="a folder that can be listed") from error
     return folder
 
-
+# %% ../../nbs/1_imaging/15_series.ipynb #4b0a01fb
 def _no_images(notes: list[str]) -> ImageError:
     return ImageError("no_series", "There is no DICOM image in the folder.", "check the path",
                       found=f"{len(notes)} files, none an image", expected="at least one DICOM image")
@@ -108,218 +322,236 @@ def _no_images(notes: list[str]) -> ImageError:
 def list_series(
     folder: str | os.PathLike,  # searched with its subfolders
 ) -> tuple[FoundSeries, ...]:
-    "The image series in a folder. Reasons: `not_found`, `not_readable`, `no_series`."
-    images, notes, damaged = _open_all(_existing_folder(folder))
-    if not images:
-        raise damaged[0] if damaged else _no_images(notes)
-    return _group(images)
+    "The stacks of slices in a folder, pixels unread. Reasons: `not_found`, `not_readable`, `no_series`."
+    slices, notes, damaged = _look_at_all(_existing_folder(folder))
+    if not slices:
+        raise damaged[0][1] if damaged else _no_images(notes)
+    return _group(slices)
 
-# %% ../../nbs/1_imaging/15_series.ipynb #79f719a3
-def _choose(found: tuple[FoundSeries, ...], series: str | None) -> FoundSeries:
-    "The wanted series, or the only one; by whole UID or its last part."
-    listed = "; ".join(f"{one.uid} ({one.modality}, {len(one.images)} files)" for one in found[:12])
-    if series is None and len(found) == 1:
-        return found[0]
-    matches = [one for one in found if series is not None and one.uid.endswith(str(series))]
-    exact = [one for one in matches if one.uid == series]
-    if len(exact or matches) == 1:
-        return (exact or matches)[0]
+# %% ../../nbs/1_imaging/15_series.ipynb #3271f8c0
+def _matching(found: tuple[FoundSeries, ...], series: str | None) -> list[FoundSeries]:
+    "The stacks that `series` names: whole key or UID, or the last part of one."
+    if series is None:
+        return list(found)
+    exact = [one for one in found if series in (one.key, one.uid)]
+    return exact or [one for one in found if one.key.endswith(series) or one.uid.endswith(series)]
+
+
+def _choose(found: tuple[FoundSeries, ...], series: str | None, notes: list[str]) -> FoundSeries:
+    "The wanted stack, or the only volume; what was set aside is noted."
+    matches = _matching(found, None if series is None else str(series))
+    volumes = [one for one in matches if not one.aside] or matches
+    listed = "; ".join(f"{one.key} ({one.words})" for one in found[:12])
+    if len(volumes) == 1:
+        notes += [f"{path.name}: {one.aside}" for one in matches if one is not volumes[0] for path in one.paths]
+        return volumes[0]
     if series is None or matches:
-        raise ImageError("several_series", f"The folder holds {len(found)} series.", "choose one with series=UID",
-                         found=listed, expected="one series, or the UID of one")
+        if all(one.aside == "localizer" for one in volumes):
+            raise _only_localizers(len(volumes))
+        raise ImageError("several_series", f"The folder holds {len(volumes)} stacks of slices.",
+                         "choose one with series=, as `list_series` names them", found=listed,
+                         expected="one stack, or the name of one")
     raise ImageError("no_series", f"No series has the UID {str(series)[:70]!r}.", "choose one of those found",
                      found=listed, expected="the whole UID of one of them, or its last part")
 
-# %% ../../nbs/1_imaging/15_series.ipynb #f11273da
-@dataclass(frozen=True)
-class _Slice:
-    "One frame with its place in the patient."
 
-    image: DicomImage
-    frame: int
-    position: tuple[float, ...]  # (3,) LPS mm
-    orientation: tuple[float, ...]  # (6,) direction cosines
-    spacing_mm: tuple[float, float]  # rows, columns
+def _only_localizers(count: int) -> ImageError:
+    return ImageError("no_series", "The series holds only localizers.", "choose another series",
+                      found=f"{count} localizers", expected="at least one cross-section")
 
-
-def _numbers(image: DicomImage, frame: int, sequence: str, keyword: str) -> tuple[float, ...]:
-    "Geometry numbers of a frame: from its functional group, the shared one, or the plain header."
-    item = image.dataset
-    for groups, number in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
-        items = image.dataset.get(groups) or ()
-        if number < len(items) and items[number].get(sequence):
-            item = items[number].get(sequence)[0]
-            break
-    plain_many = item is image.dataset and image.frames > 1 and keyword == "ImagePositionPatient"
-    try:
-        return tuple(float(value) for value in item[keyword].value) if not plain_many else ()
-    except (KeyError, TypeError, ValueError):
-        return ()
-
-# %% ../../nbs/1_imaging/15_series.ipynb #89e6ff24
-def _slices(image: DicomImage) -> list[_Slice]:
-    "The frames of an image as slices. Reasons: `geometry_missing`, `bad_header`."
-    slices = []
-    _checked_pixels(image.dataset, 0)  # there are as many frames as the header says
-    for frame in range(image.frames):
-        position = _numbers(image, frame, "PlanePositionSequence", "ImagePositionPatient")
-        orientation = _numbers(image, frame, "PlaneOrientationSequence", "ImageOrientationPatient")
-        spacing = _numbers(image, frame, "PixelMeasuresSequence", "PixelSpacing")
-        if (len(position), len(orientation), len(spacing)) != (3, 6, 2) or not all(0 < step < np.inf for step in spacing):
-            raise ImageError("geometry_missing", f"`{image.path.name}` does not say where its slice lies.",
+# %% ../../nbs/1_imaging/15_series.ipynb #d1016b78
+def _stack_order(stack: tuple[_Slice, ...]) -> list[_Slice]:
+    "The slices by position along their normal. Reasons: `geometry_missing`, `bad_header`."
+    for one in stack:
+        if not one.placed:
+            raise ImageError("geometry_missing", f"`{one.path.name}` does not say where its slice lies.",
                              "use a series of cross-sections (CT, MR); read single pictures with `read_image`",
-                             found=f"position {position}, orientation {orientation}, spacing {spacing}",
+                             found=f"position {one.position}, orientation {one.orientation}, spacing {one.spacing_mm}",
                              expected="3 numbers, 6 numbers and 2 positive numbers")
-        slices.append(_Slice(image, frame, position, orientation, spacing))
-    return slices
+    along = positions_along([one.position for one in stack], slice_normal(stack[0].orientation))
+    return [stack[number] for number in np.argsort(along, kind="stable")]
+
+# %% ../../nbs/1_imaging/15_series.ipynb #e25bb9aa
+def _rescale_faults(stack: list[_Slice]) -> tuple[Fault, ...]:
+    "A fault if slices are in different units, or CT slices have different slopes or intercepts."
+    units = sorted({one.rescale[2] for one in stack} - {""})
+    if len(units) > 1:
+        return (Fault("inconsistent_rescale", f"the slices are in different units: {', '.join(units)[:80]}."),)
+    scales = Counter(one.rescale[:2] for one in stack)
+    if len(scales) < 2 or stack[0].modality != "CT":
+        return ()
+    usual = scales.most_common(1)[0][0]
+    odd = tuple(number for number, one in enumerate(stack) if one.rescale[:2] != usual)
+    return (Fault("inconsistent_rescale", f"{len(odd)} slices have another rescale slope or intercept than the rest "
+                  f"({usual[0] or 'none'} and {usual[1] or 'none'}).", odd),)
+
+# %% ../../nbs/1_imaging/15_series.ipynb #0ea9126d
+def _pictures(stack: list[_Slice], keep_going: bool) -> Iterator[np.ndarray | ImageError]:
+    "The modality values of each slice, or what is wrong with it."
+    image = None
+    for one in stack:
+        try:
+            if image is None or image.path != one.path:
+                image = read_image(one.path)
+            picture = image.pixels(one.frame)
+            if picture.shape != one.shape:
+                raise ImageError("mixed_series", "The slices are in colour.", "read them with `read_image`",
+                                 found=f"{picture.shape}", expected=f"grey pictures of {one.shape}")
+            yield picture
+        except ImageError as error:
+            if not keep_going:
+                raise
+            yield error
 
 
-def _is_localizer(image: DicomImage) -> bool:
-    kind = image.dataset.get("ImageType") or ()
-    return "LOCALIZER" in [str(part).upper() for part in ([kind] if isinstance(kind, str) else kind)]
-
-# %% ../../nbs/1_imaging/15_series.ipynb #165337e1
-def _stack_order(slices: list[_Slice]) -> list[_Slice]:
-    "The slices by position along their normal. Reasons: `mixed_series`, `bad_header`."
-    first = slices[0]
-    shape = (first.image.dataset.get("Rows"), first.image.dataset.get("Columns"))
-    for one in slices:
-        header = one.image.dataset
-        if (header.get("Rows"), header.get("Columns")) != shape:
-            raise ImageError("mixed_series", "The slices differ in size.",
-                             "convert the files one by one, or sort them first",
-                             found=f"{header.get('Rows')} x {header.get('Columns')}",
-                             expected=f"{shape[0]} x {shape[1]}")
-        if not np.allclose(one.orientation, first.orientation, atol=0.002):
-            raise ImageError("mixed_series", "The slices lie in different directions.",
-                             "split the series by orientation first", found=one.orientation, expected=first.orientation)
-        if not np.allclose(one.spacing_mm, first.spacing_mm, rtol=0.001):
-            raise ImageError("mixed_series", "The slices differ in pixel spacing.", "split the series by spacing first",
-                             found=one.spacing_mm, expected=first.spacing_mm)
-    along = positions_along([one.position for one in slices], slice_normal(first.orientation))
-    return [slices[number] for number in np.argsort(along, kind="stable")]
-
-
-def _stack(slices: list[_Slice]) -> np.ndarray:  # (slice, row, column), int16 if every value fits, else float32
-    "The modality values of all slices, each by its own rescale."
-    pictures = [one.image.pixels(one.frame) for one in slices]
-    if any(picture.ndim != 2 for picture in pictures):
-        raise ImageError("mixed_series", "The slices are in colour.", "read them with `read_image`", found="colour",
-                         expected="grey pictures")
-    whole = all(picture.dtype.kind in "iu" and -(2**15) <= picture.min() and picture.max() < 2**15
-                for picture in pictures)
-    return np.stack(pictures, dtype=np.int16 if whole else np.float32, casting="unsafe")
+def _fill(stack: list[_Slice], keep_going: bool) -> tuple[np.ndarray, list[int], list[ImageError]]:
+    "Voxels (slice, row, column), int16 if every value fits, else float32; the slices filled; the errors of the rest."
+    voxels, filled, errors = np.empty((len(stack), *stack[0].shape), np.int16), [], []
+    for number, picture in enumerate(_pictures(stack, keep_going)):
+        if isinstance(picture, ImageError):
+            errors.append(picture)
+            continue
+        fits = picture.dtype.kind in "iu" and -(2**15) <= picture.min() and picture.max() < 2**15
+        voxels = voxels if fits or voxels.dtype == np.float32 else voxels.astype(np.float32)
+        voxels[number] = picture
+        filled.append(number)
+    return (voxels if not errors else voxels[filled]), filled, errors
 
 # %% ../../nbs/1_imaging/15_series.ipynb #f4491a75
-def _drop_duplicates(voxels: np.ndarray, slices: list[_Slice], fault: Fault) -> tuple[np.ndarray, list[_Slice]]:
+def _drop_duplicates(voxels: np.ndarray, stack: list[_Slice], fault: Fault) -> tuple[np.ndarray, list[_Slice]]:
     "Leave out slices that lie where the one before lies, if their pixels are equal."
     for number in fault.slices:
         if not np.array_equal(voxels[number], voxels[number - 1], equal_nan=voxels.dtype.kind == "f"):
             raise ImageError("duplicate_slices", "Two different slices lie at one position.",
                              "split the series by time or echo first", found=f"slices {number - 1} and {number}",
                              expected="one slice at each position, or equal pixels")
-    kept = [number for number in range(len(slices)) if number not in fault.slices]
-    return voxels[kept], [slices[number] for number in kept]
+    kept = [number for number in range(len(stack)) if number not in fault.slices]
+    return voxels[kept], [stack[number] for number in kept]
 
 
-def _upright(voxels: np.ndarray, slices: list[_Slice]) -> tuple[np.ndarray, np.ndarray]:
-    "The voxels sheared so that the stack follows its normal, and the positions that then hold."
-    positions, cosines = np.array([one.position for one in slices]), np.array(slices[0].orientation)
-    normal, middle = slice_normal(cosines), positions[len(positions) // 2]
-    upright = middle + np.outer((positions - middle) @ normal, normal)
-    aside = positions - upright
-    shifts = np.stack([aside @ cosines[3:] / slices[0].spacing_mm[0], aside @ cosines[:3] / slices[0].spacing_mm[1]],
-                      axis=1)
-    moved = [
-        ndimage.shift(picture.astype(np.float32), shift, order=1, mode="constant", cval=float(voxels.min()))
-        for picture, shift in zip(voxels, shifts)
-    ]
-    return np.stack(moved), upright
+def _upright(voxels: np.ndarray, stack: list[_Slice]) -> tuple[np.ndarray, np.ndarray]:
+    "The voxels sheared onto a wider grid whose slices lie straight above each other, and the positions that then hold."
+    positions, cosines = np.array([one.position for one in stack]), np.array(stack[0].orientation)
+    normal, (apart, beside) = slice_normal(cosines), stack[0].spacing_mm
+    line = positions[0] + np.outer((positions - positions[0]) @ normal, normal)
+    aside = positions - line
+    shifts = np.stack([aside @ cosines[3:] / apart, aside @ cosines[:3] / beside], axis=1)  # in pixels
+    low, high = np.floor(shifts.min(axis=0) + 1e-6).astype(int), np.ceil(shifts.max(axis=0) - 1e-6).astype(int)
+    rows, columns = np.array(voxels.shape[1:]) + high - low
+    moved, outside = np.empty((len(voxels), rows, columns), np.float32), float(voxels.min())
+    for picture, shift, target in zip(voxels, shifts - low, moved):
+        values = picture.astype(np.float32)
+        ndimage.affine_transform(values, (1, 1), -shift, target.shape, target, order=1, cval=outside)
+    return moved, line + low[0] * apart * cosines[3:] + low[1] * beside * cosines[:3]
 
 # %% ../../nbs/1_imaging/15_series.ipynb #a2dbe158
 def _even(voxels: np.ndarray, positions: np.ndarray, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Slices interpolated onto an even grid with the usual distance, and their positions."
     along = positions @ normal
     step = float(np.median(np.diff(along)))
-    grid = along[0] + step * np.arange(int(np.floor((along[-1] - along[0]) / step + 1e-6)) + 1)
+    count = np.floor((along[-1] - along[0]) / step + 1e-6) + 1
+    if not count <= 20 * len(along) + 1000:
+        raise ImageError("uneven_spacing", "The gaps between slices are too different to be filled.",
+                         "leave out the slices that lie apart", found=f"{along[-1] - along[0]:.0f} mm at {step:.3g} mm",
+                         expected=f"at most {20 * len(along) + 1000} slices")
+    grid = along[0] + step * np.arange(int(count))
     after = np.clip(np.searchsorted(along, grid), 1, len(along) - 1)
-    share = ((grid - along[after - 1]) / (along[after] - along[after - 1]))[:, None, None].astype(np.float32)
-    mixed = voxels[after - 1] * (1 - share) + voxels[after] * share
-    between = np.stack([np.interp(grid, along, positions[:, axis]) for axis in range(3)], axis=1)
-    return mixed, between
+    shares = ((grid - along[after - 1]) / (along[after] - along[after - 1])).astype(np.float32)
+    mixed = np.empty((len(grid), *voxels.shape[1:]), np.float32)
+    for target, upper, share in zip(mixed, after, shares):
+        target[:] = voxels[upper - 1] * (1 - share) + voxels[upper] * share
+    return mixed, np.stack([np.interp(grid, along, positions[:, axis]) for axis in range(3)], axis=1)
 
 
-def _correct(voxels: np.ndarray, slices: list[_Slice], faults: tuple[Fault, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _correct(voxels: np.ndarray, stack: list[_Slice], faults: tuple[Fault, ...]) -> tuple[np.ndarray, np.ndarray]:
     "Voxels and positions (slice, 3) after every fault was mended."
     kinds, integer = {fault.kind for fault in faults}, voxels.dtype.kind in "iu"
     for fault in faults:
         if fault.kind == "duplicate_slices":
-            voxels, slices = _drop_duplicates(voxels, slices, fault)
-    positions = np.array([one.position for one in slices])
+            voxels, stack = _drop_duplicates(voxels, stack, fault)
+    positions = np.array([one.position for one in stack])
     if "gantry_tilt" in kinds:
-        voxels, positions = _upright(voxels, slices)
+        voxels, positions = _upright(voxels, stack)
     if kinds & {"uneven_spacing", "missing_slices"}:
-        voxels, positions = _even(voxels, positions, slice_normal(slices[0].orientation))
-    return (np.rint(voxels).astype(np.int16) if integer else voxels), positions
+        voxels, positions = _even(voxels, positions, slice_normal(stack[0].orientation))
+    return (np.rint(voxels, out=voxels).astype(np.int16) if integer and voxels.dtype.kind == "f" else voxels), positions
 
-# %% ../../nbs/1_imaging/15_series.ipynb #404c4f9a
-def _assemble(chosen: tuple[DicomImage, ...], on_fault: str, notes: list[str]) -> Volume:
-    "The volume of the images of one series."
-    notes += [f"{image.path.name}: localizer" for image in chosen if _is_localizer(image)]
-    cuts = [cut for image in chosen if not _is_localizer(image) or len(chosen) == 1 for cut in _slices(image)]
-    if not cuts:
-        raise ImageError("no_series", "The series holds only localizers.", "choose another series",
-                         found=f"{len(chosen)} localizers", expected="at least one cross-section")
-    return _to_volume(_stack_order(cuts), on_fault, tuple(notes))
+# %% ../../nbs/1_imaging/15_series.ipynb #fe550bbf
+def _to_volume(stack: list[_Slice], on_fault: str, notes: tuple[str, ...]) -> Volume:
+    "The volume of ordered slices; faults are raised, kept or mended."
+    faults = _faults(stack)
+    if faults and on_fault == "raise":
+        raise _faulty(faults, 'read it with on_fault="correct" to resample it, or on_fault="warn" to keep it as it is')
+    if on_fault == "correct" and any(fault.kind == "inconsistent_rescale" and not fault.slices for fault in faults):
+        raise _faulty(faults, "split the series by unit first")
+    voxels, filled, errors = _fill(stack, keep_going=on_fault == "warn")
+    if not filled:
+        raise errors[0]
+    if errors:
+        stack = [stack[number] for number in filled]
+        faults, notes = _faults(stack), (*notes, *(f"damaged slice left out: {error.message}" for error in errors))
+    positions = np.array([one.position for one in stack])
+    if faults and on_fault == "correct":
+        voxels, positions = _correct(voxels, stack, faults)
+        faults = tuple(replace(fault, corrected=True) for fault in faults)
+    return _placed(voxels, stack[0], positions, faults, notes)
 
-# %% ../../nbs/1_imaging/15_series.ipynb #0a3f8cee
+# %% ../../nbs/1_imaging/15_series.ipynb #82356354
+def _faults(stack: list[_Slice]) -> tuple[Fault, ...]:
+    "Everything wrong with the places and the units of ordered slices."
+    return find_faults([one.position for one in stack], stack[0].orientation) + _rescale_faults(stack)
+
+
+def _faulty(faults: tuple[Fault, ...], hint: str) -> ImageError:
+    return ImageError(faults[0].kind, f"The series has a fault: {'; '.join(fault.message for fault in faults)}", hint,
+                      found=", ".join(fault.kind for fault in faults), expected="one straight, even stack in one unit")
+
+
+def _placed(voxels: np.ndarray, first: _Slice, positions: np.ndarray, faults: tuple, notes: tuple) -> Volume:
+    "Voxels with the geometry that the positions of their slices state."
+    stated = first.facts["thickness"]
+    affine = series_affine(first.orientation, first.spacing_mm, positions, abs(float(stated)) if stated else None)
+    apart = abs(float(affine[:3, 0] @ slice_normal(first.orientation)))
+    unit = "HU" if first.modality == "CT" else first.rescale[2]
+    return Volume(voxels, affine, (apart, *first.spacing_mm), faults, first.facts["PatientID"], unit, notes)
+
+# %% ../../nbs/1_imaging/15_series.ipynb #e352fd89
 _CHOICES = ("raise", "warn", "correct")
 
 
+def _look_and_choose(folder: str | os.PathLike, series: str | None, on_fault: str, notes: list[str]) -> FoundSeries:
+    "The wanted stack of a folder."
+    slices, others, damaged = _look_at_all(_existing_folder(folder))
+    notes += [*others, *(f"damaged file left out: {error.message}" for _, error in damaged)]
+    if not slices:
+        raise damaged[0][1] if damaged else _no_images(notes)
+    chosen = _choose(_group(slices), series, notes)
+    own = [error for uid, error in damaged if uid in ("", chosen.uid)]  # it may be the slice that is missing
+    if own and on_fault != "warn":
+        raise own[0]
+    return chosen
+
+# %% ../../nbs/1_imaging/15_series.ipynb #0a3f8cee
 def read_series(
-    folder: str | os.PathLike,  # searched with its subfolders
-    series: str | None = None,  # Series Instance UID, or its last part; needed if there are several
+    folder: str | os.PathLike | FoundSeries,  # searched with its subfolders; or one of `list_series`
+    series: str | None = None,  # Series Instance UID, `FoundSeries.key`, or the end of one; needed if there are several
     on_fault: str = "raise",  # raise; warn: keep the faults in `Volume.faults`; correct: mend them by resampling
 ) -> Volume:
     """Read one series of slices as a volume, ordered by position along the normal.
 
     Reasons: `not_found`, `no_series`, `several_series`, `mixed_series`, `geometry_missing`, those of `geometry.Fault`
-    (`gantry_tilt`, `uneven_spacing`, `missing_slices`, `duplicate_slices`) and of `read_image`.
+    (`gantry_tilt`, `uneven_spacing`, `missing_slices`, `duplicate_slices`, `inconsistent_rescale`) and of `read_image`.
     Source: DICOM PS3.3 C.7.6.2 and C.11.1.
     """
     if not isinstance(on_fault, str) or on_fault not in _CHOICES:
         raise ImageError("bad_option", "on_fault has no such choice.", f"choose one of {', '.join(_CHOICES)}",
                          found=repr(on_fault)[:40], expected=", ".join(_CHOICES))
-    images, notes, damaged = _open_all(_existing_folder(folder))
-    if damaged and (on_fault != "warn" or not images):
-        raise damaged[0]
-    notes += [f"damaged file left out: {error.message}" for error in damaged]
-    if not images:
-        raise _no_images(notes)
-    chosen = _choose(_group(images), series).images
+    notes: list[str] = []
+    chosen = folder if isinstance(folder, FoundSeries) else _look_and_choose(folder, series, on_fault, notes)
+    if chosen.aside == "localizer" and len(chosen.slices) > 1 or not chosen.slices:
+        raise _only_localizers(len(chosen.slices))
     with _refusing("bad_header", "The headers of the series cannot be used.", "export the files again"):
-        return _assemble(chosen, on_fault, notes)
-
-# %% ../../nbs/1_imaging/15_series.ipynb #82356354
-def _to_volume(slices: list[_Slice], on_fault: str, notes: tuple[str, ...]) -> Volume:
-    "The volume of ordered slices; faults are raised, kept or mended."
-    first, header = slices[0], slices[0].image.dataset
-    positions = np.array([one.position for one in slices])
-    faults = find_faults(positions, first.orientation)
-    if faults and on_fault == "raise":
-        raise ImageError(faults[0].kind, f"The series has a fault: {'; '.join(fault.message for fault in faults)}",
-                         'read it with on_fault="correct" to resample it, or on_fault="warn" to keep it as it is',
-                         found=", ".join(fault.kind for fault in faults), expected="one straight, even stack")
-    voxels = _stack(slices)
-    if faults and on_fault == "correct":
-        voxels, positions = _correct(voxels, slices, faults)
-        faults = tuple(replace(fault, corrected=True) for fault in faults)
-    stated = header.get("SpacingBetweenSlices") or header.get("SliceThickness")
-    affine = series_affine(first.orientation, first.spacing_mm, positions, abs(float(stated)) if stated else None)
-    apart = abs(float(affine[:3, 0] @ slice_normal(first.orientation)))
-    patient = str(header.get("PatientID") or "")
-    unit = "HU" if header.get("Modality") == "CT" else str(header.get("RescaleType") or header.get("Units") or "")
-    return Volume(voxels, affine, (apart, *first.spacing_mm), faults, patient, unit, notes)
+        return _to_volume(_stack_order(chosen.slices), on_fault, tuple(notes))
 
 # %% ../../nbs/1_imaging/15_series.ipynb #5e118e58
 def _check_writable(volume: Volume) -> None:

@@ -6,8 +6,6 @@
 __all__ = ['LABEL_COLOURS', 'edge_letters', 'show_picture', 'label_colour', 'colour_labels', 'tile_pictures', 'thumbnail']
 
 # %% ../../nbs/1_imaging/11_show.ipynb #37347192
-import matplotlib.patheffects as effects
-import matplotlib.pyplot as plt
 import numpy as np
 
 from ..errors import ImageError
@@ -32,13 +30,15 @@ def edge_letters(
 # %% ../../nbs/1_imaging/11_show.ipynb #2641f451
 def show_picture(
     picture: np.ndarray,  # uint8 (row, column) or (row, column, 3)
-    ax: plt.Axes | None = None,  # axes to draw into, or None
+    ax: "matplotlib.axes.Axes | None" = None,  # axes to draw into, or None
     *,
     spacing_mm: tuple[float, float] | None = None,  # distance of rows and of columns, mm; None: square pixels
     letters: tuple[str, str, str, str] | None = None,  # left, right, top, bottom
     title: str = "",
-) -> plt.Axes:
+) -> "matplotlib.axes.Axes":
     "Draw `picture` with true proportions and its edges marked."
+    from matplotlib import patheffects as effects
+
     ax = axes_or_new(ax, figsize=(3, 3))
     down, across = spacing_mm or (1, 1)
     ax.imshow(picture, cmap="gray", vmin=0, vmax=255, aspect=down / across)

@@ -94,7 +94,7 @@ def apply_window(
     values = _real_numbers(values)
     if not isinstance(window, Window):
         window = resolve_window(window, (), values)
-    values = values.astype(np.result_type(values.dtype, np.float32), copy=False)
+    values = values.astype(np.float64 if values.dtype.kind in "biu" else np.result_type(values, np.float32), copy=False)
     if window.function == "SIGMOID":
         # 1 / (1 + exp(-4 (x - c) / w)), written with tanh so that no value overflows
         grey = 0.5 + 0.5 * np.tanh(2 * (values - window.center) / window.width)

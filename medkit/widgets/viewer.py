@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Cut', 'slice_count', 'cut_plane', 'draw_cut', 'slice_png', 'slice_text', 'live_text', 'small_png', 'SliceViewer',
-           'view_volume', 'radio_strip', 'viewer_strip']
+           'view_volume', 'series_options', 'SeriesBrowser', 'browse_series', 'frame_png', 'ImageViewer', 'view_image',
+           'radio_strip', 'viewer_strip']
 
 # %% ../../nbs/7_faces/70_viewer.ipynb #2da1aafa
 import base64
@@ -12,6 +13,7 @@ import hashlib
 import html
 import io
 import math
+import os
 from dataclasses import dataclass
 
 import ipywidgets as widgets
@@ -20,6 +22,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import ImageError
 from ..figures import OKABE_ITO, png_bytes
+from ..imaging.dicom import DicomImage
+from ..imaging.series import FoundSeries, list_series, read_series
 from ..imaging.show import colour_labels, label_colour
 from ..imaging.volume import Mask, Volume, check_same_frame, cut_slice, voxel_axis
 from ..imaging.window import PANCREAS, PRESETS, Window, apply_window, minmax_window, resolve_window, to_uint8
@@ -255,6 +259,8 @@ def small_png(
 
 # %% ../../nbs/7_faces/70_viewer.ipynb #fa3a681b
 _LAYOUT = {"layout": widgets.Layout(width="320px"), "style": {"description_width": "140px"}}
+_KEYS = ("Keys: Tab moves from control to control. On a slider, the arrow keys move one step, Page Up and Page Down several, "
+         "Home and End to the ends.")
 
 
 def _step(low: float, high: float) -> float:
@@ -307,7 +313,8 @@ class SliceViewer(widgets.VBox):
         self.picture = widgets.Image(format="png", layout=widgets.Layout(margin="0 12px 0 0"))
         self.readout = widgets.HTML()
         controls = [self.index, self.center, self.width, self.preset, self.plane]
-        side = widgets.VBox(controls + ([self.labels, self.opacity] if mask else []))
+        keys = widgets.HTML(f'<div style="max-width:310px;line-height:1.3">{_KEYS}</div>')
+        side = widgets.VBox([*controls, *([self.labels, self.opacity] if mask else []), keys])
         row = widgets.Layout(flex_flow="row wrap", align_items="flex-start")
         super().__init__([widgets.HBox([self.picture, side], layout=row), self.readout])
         _connect(self)
@@ -400,6 +407,167 @@ def view_volume(
     index = slice_count(volume, plane) // 2 if slice_index is None else slice_index
     cut_plane(volume, index, plane, mask)
     return SliceViewer(volume, mask, _window_of(volume, window), plane, index)
+
+# %% ../../nbs/7_faces/70_viewer.ipynb #9b118b14
+def series_options(
+    found: tuple[FoundSeries, ...],  # as `list_series` gives them
+) -> list[tuple[str, int]]:  # what a dropdown shows, and the number of the series in `found`
+    "The series of a folder as lines to choose from; those that are no volume come last."
+    lines = [(bool(one.aside), number, one.words) for number, one in enumerate(found)]
+    return [(f"{place}: {words}", number) for place, (_, number, words) in enumerate(sorted(lines), 1)]
+
+# %% ../../nbs/7_faces/70_viewer.ipynb #dfc7f836
+class SeriesBrowser(widgets.VBox):
+    "The series of a folder, one at a time in a `SliceViewer`; `viewer` is None where a series cannot be shown."
+
+    def __init__(self, found: tuple[FoundSeries, ...], mask: Mask | None, window: Window | str | None):
+        self.found, self.mask, self.window, self.viewer = found, mask, window, None
+        wide = _LAYOUT | {"layout": widgets.Layout(width="640px")}
+        self.series = widgets.Dropdown(options=series_options(found), description="Series", **wide)
+        self.message = widgets.HTML()
+        super().__init__([self.series, self.message])
+        self.series.observe(lambda _: _open_series(self), "value")
+        _open_series(self)
+
+    def __repr__(self):
+        return f"SeriesBrowser({len(self.found)} series)"
+
+    def _repr_mimebundle_(self, **options):
+        bundle = super()._repr_mimebundle_(**options)
+        return _with_still(bundle, self.viewer) if self.viewer else bundle
+
+# %% ../../nbs/7_faces/70_viewer.ipynb #09eb4c0b
+def _fitting(volume: Volume, mask: Mask | None) -> tuple[Mask | None, list[str]]:
+    "The mask if it lies in the frame of the volume, else a word on it."
+    if mask is None:
+        return None, []
+    try:
+        check_same_frame(volume, mask)
+    except ImageError:
+        return None, ["The labels belong to another series and are not drawn."]
+    return mask, []
+
+
+def _open_series(browser: SeriesBrowser) -> None:
+    "Read the chosen series and show it, with what is odd about it in words."
+    try:
+        volume = read_series(browser.found[browser.series.value], on_fault="warn")
+        mask, said = _fitting(volume, browser.mask)
+        browser.viewer = view_volume(volume, mask, browser.window)
+        said += [f"Fault: {fault.message}" for fault in volume.faults] + [f"Note: {note}." for note in volume.notes]
+    except ImageError as error:
+        browser.viewer, said = None, [f"This series cannot be shown. {error.message} What to do: {error.hint}."]
+    browser.message.value = live_text(" ".join(said)[:1000])
+    browser.children = (browser.series, browser.message, *([browser.viewer] if browser.viewer else []))
+
+# %% ../../nbs/7_faces/70_viewer.ipynb #416686db
+def browse_series(
+    folder: str | os.PathLike | tuple[FoundSeries, ...],  # a folder of DICOM files, or what `list_series` found in it
+    mask: Mask | None = None,  # labels, drawn on the series in whose frame they lie
+    window: Window | str | None = None,  # as for `view_volume`
+) -> SeriesBrowser:  # an ipywidgets box
+    "A viewer for all series of a folder. Reasons: those of `list_series`, `bad_option`, `bad_shape`, `unknown_window`."
+    found = folder if isinstance(folder, tuple) else list_series(folder)
+    if not found or not all(isinstance(one, FoundSeries) for one in found):
+        raise ImageError("bad_option", "The browser shows what `list_series` finds.", "pass a folder",
+                         found=repr(found)[:60], expected="at least one FoundSeries")
+    if not isinstance(mask, Mask | None):
+        raise ImageError("bad_shape", "Labels are a `Mask`.", "pass a Mask", found=type(mask).__name__, expected="Mask")
+    if isinstance(window, str) and window not in ("minmax", *PRESETS):
+        resolve_window(window, values=np.zeros((1, 1)))
+    return SeriesBrowser(found, mask, window)
+
+# %% ../../nbs/7_faces/70_viewer.ipynb #cd4a93ce
+def _overlay_on(image: DicomImage, frame: int, picture: np.ndarray) -> np.ndarray:  # uint8 (row, column, 3)
+    "A picture of a frame, of any size, with every overlay of the frame on it; lines stay lines however small it is."
+    canvas = picture.copy() if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
+    for number in range(len(image.overlays)):
+        drawn = image.overlay(number, frame)
+        rows, columns = (at * size // length for at, size, length in zip(np.nonzero(drawn), canvas.shape, drawn.shape))
+        canvas[rows, columns] = tuple(bytes.fromhex(_YELLOW[1:]))
+    return canvas
+
+
+def frame_png(
+    image: DicomImage,
+    frame: int = 0,  # counts from 0
+    window: Window | str | int = "header",  # as for `DicomImage.display`
+    *,
+    overlays: bool = True,  # draw the overlays of the file
+    size_px: int = 400,  # the longer side of the picture
+) -> bytes:  # a PNG file
+    "One frame as a PNG file in true proportions. Reasons: those of `DicomImage.display` and `DicomImage.overlay`."
+    if not isinstance(image, DicomImage):
+        raise ImageError("bad_shape", "The viewer shows a `DicomImage`.", "open the file with `read_image`",
+                         found=type(image).__name__, expected="DicomImage")
+    picture = image.display(window, frame)
+    down, across = image.spacing_mm or (1.0, 1.0)
+    rows, columns = picture.shape[0] * down, picture.shape[1] * across
+    size = [max(round(length * size_px / max(rows, columns)), 1) for length in (columns, rows)]
+    scaled = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
+    return png_bytes(_overlay_on(image, frame, scaled) if overlays and image.overlays else scaled)
+
+# %% ../../nbs/7_faces/70_viewer.ipynb #781e8fee
+class ImageViewer(widgets.VBox):
+    "The frames of one file; `picture`, `readout` and the controls are plain ipywidgets."
+
+    def __init__(self, image: DicomImage, window: Window | str | int):
+        self.dicom, self.chosen = image, window
+        named = [] if image.display(window).ndim == 3 else ["minmax", *PRESETS]
+        self.frame = widgets.IntSlider(0, 0, image.frames - 1, description="Frame", **_LAYOUT)
+        self.preset = widgets.Dropdown(options=["as opened", *named], description="Window", **_LAYOUT)
+        self.overlays = widgets.Checkbox(True, description="Show overlays", **_LAYOUT)
+        self.picture = widgets.Image(format="png", layout=widgets.Layout(margin="0 12px 0 0"))
+        self.readout = widgets.HTML()
+        keys = widgets.HTML(f'<div style="max-width:310px;line-height:1.3">{_KEYS}</div>')
+        side = widgets.VBox([self.frame, self.preset, *([self.overlays] if image.overlays else []), keys])
+        row = widgets.Layout(flex_flow="row wrap", align_items="flex-start")
+        super().__init__([widgets.HBox([self.picture, side], layout=row), self.readout])
+        for control in (self.frame, self.preset, self.overlays):
+            control.observe(lambda _: _redraw_image(self), "value")
+        _redraw_image(self)
+
+    def __repr__(self):
+        return f"ImageViewer({self.dicom!r})"
+
+    def _repr_mimebundle_(self, **options):
+        still = base64.b64encode(small_png(_image_png(self, 280)[0])).decode()
+        return {**super()._repr_mimebundle_(**options), "image/png": still}, {"image/png": {"alt": _image_words(self)}}
+
+# %% ../../nbs/7_faces/70_viewer.ipynb #7954c95a
+def _image_words(viewer: ImageViewer) -> str:
+    "What the viewer shows, in words."
+    image = viewer.dicom
+    count = f"Frame {viewer.frame.value} (0 to {image.frames - 1}) of {image!r}."
+    number = len(image.overlays)
+    shown = "drawn in yellow" if viewer.overlays.value else "not drawn"
+    return count + (f" {number} overlay{'s' * (number != 1)} {shown}." if number else "")
+
+
+def _image_png(viewer: ImageViewer, size_px: int) -> tuple[bytes, str]:
+    "The chosen frame and its words; a frame that cannot be shown is named."
+    window = viewer.chosen if viewer.preset.value == "as opened" else viewer.preset.value
+    options = {"overlays": viewer.overlays.value, "size_px": size_px}
+    try:
+        return frame_png(viewer.dicom, viewer.frame.value, window, **options), _image_words(viewer)
+    except ImageError as error:
+        words = f"Frame {viewer.frame.value} cannot be shown. {error.message} What to do: {error.hint}."
+        return png_bytes(np.zeros((size_px // 3, size_px), np.uint8)), words
+
+
+def _redraw_image(viewer: ImageViewer) -> None:
+    "Bring picture and words up to date."
+    viewer.picture.value, words = _image_png(viewer, 360)
+    viewer.readout.value = live_text(words)
+
+# %% ../../nbs/7_faces/70_viewer.ipynb #d52ad3d8
+def view_image(
+    image: DicomImage,
+    window: Window | str | int = "header",  # as for `DicomImage.display`
+) -> ImageViewer:  # an ipywidgets box
+    "A viewer for the frames and the overlays of one file. Reasons: those of `frame_png`."
+    frame_png(image, 0, window, size_px=20)
+    return ImageViewer(image, window)
 
 # %% ../../nbs/7_faces/70_viewer.ipynb #1eb154af
 def _figure(png: bytes, words: str) -> str:

@@ -1,0 +1,49 @@
+"Jobs for the tests of workers and batches: what files can do to the program that reads them."
+
+import ctypes
+import os
+import time
+from pathlib import Path
+
+from medkit.errors import DataError
+
+
+def act(path: Path, write, options: dict, beat) -> dict:
+    "Do what the file says, then write its text in capitals."
+    text = path.read_text()
+    word, _, rest = text.partition(" ")
+    if word == "refuse":
+        raise DataError("truncated", f"{path.name} is cut", "copy it again")
+    if word == "odd":
+        write(f"{options['id']}.txt", b"half")
+        raise ValueError("a secret name")
+    if word == "hang":
+        time.sleep(60)
+    if word == "segfault":
+        ctypes.string_at(0)
+    if word == "exit":
+        os._exit(7)
+    if word == "eat":
+        return {"letters": len(bytearray(8 << 30))}
+    if word == "noise":
+        os.write(1, b"{}\n" * 1000), os.write(2, b"panicked\n" * 1000)
+    if word == "slow":
+        time.sleep(float(rest))
+    if word == "frames":
+        for number in range(int(rest)):
+            time.sleep(0.3)
+            write(f"{options['id']}/{number}.txt", b"frame")
+            beat()
+        return {}
+    write(f"{options['id']}.txt", text.upper().encode())
+    identity = {"identity": f"{int(rest):016x}"} if word == "same" else {}
+    return {"letters": len(text), **identity}
+
+
+def victim(item: str) -> str:
+    "Die at the first sight of an item, work at the second: somebody else's fault."
+    mark = Path(item)
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), 9)
+    return "done"

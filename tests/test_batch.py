@@ -1,0 +1,280 @@
+"Batches: rows equal inputs whatever files do, whenever the job is stopped, whoever dies; on this machine and on Ray."
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medkit.batch import _settle, run_batch
+from medkit.desk import WORK, Desk, Job
+from medkit.errors import DataError
+from medkit.files import Manifest, sha256
+from medkit.isolate import Limits
+
+JOB = Job("jobs:act")
+QUICK = Limits(seconds=1.5, memory_mb=1024)
+
+
+def fill(folder: Path, texts: dict[str, str]) -> Path:
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def books(target: Path) -> list[dict]:
+    "The rows, after checking that they, the private list and the files on disk agree."
+    rows, private = Manifest(target / "manifest.jsonl").rows(), Manifest(target / "sources.private.jsonl").rows()
+    assert [row["id"] for row in rows] == [row["id"] for row in private] and len({row["id"] for row in rows}) == len(rows)
+    kept = [name for row in rows if row["status"] in ("ok", "ok_warn") for name in row["outputs"]]
+    assert sorted(kept) == sorted(path.relative_to(target).as_posix() for path in target.rglob("*.txt"))
+    assert len(kept) == len(set(kept))
+    for row in rows:
+        assert all(sha256(target / name) == digest for name, digest in zip(row["outputs"], row["output_sha256"], strict=True))
+        assert (row["reason"] is None) == (row["status"] == "ok" or bool(row.get("notes")))
+    assert not (target / WORK).exists() and not list(target.rglob("*.part"))
+    return rows
+
+
+def result(target: Path) -> tuple:
+    "What a job leaves, without times: for comparing two runs."
+    lines = [{name: value for name, value in row.items() if name not in ("seconds", "peak_mb")} for row in books(target)]
+    return lines, {path.relative_to(target).as_posix(): path.read_bytes() for path in target.rglob("*.txt")}
+
+
+HOSTILE = {"a": "fine", "b": "refuse", "c": "odd", "d": "hang", "e": "segfault", "f": "exit", "g": "eat", "h": "noise", "i/j": "fine", "k": "frames 7"}
+REASONS = {"b": "truncated", "c": "undecodable", "d": "timed_out", "e": "crashed", "f": "crashed", "g": "out_of_memory"}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_whatever_files_do_the_rest_is_done(tmp_path, workers):
+    report = run_batch(JOB, fill(tmp_path / "in", HOSTILE), tmp_path / "out", workers=workers, limits=QUICK)
+    assert {row["source"]: row["reason"] for row in report.files if row["reason"]} == REASONS
+    assert report.counts == {"ok": 4, "ok_warn": 0, "skipped": 0, "failed": 6}
+    assert len(books(tmp_path / "out")) == len(HOSTILE)
+    assert "secret" not in (tmp_path / "out" / "manifest.jsonl").read_text()
+
+
+def test_the_time_limit_counts_from_one_sign_of_life_to_the_next(tmp_path):
+    report = run_batch(JOB, fill(tmp_path / "in", {"long": "frames 7"}), tmp_path / "out", limits=Limits(seconds=1.0))
+    assert report.counts["ok"] == 1 and len(report.files[0]["outputs"]) == 7  # 2.1 s in all
+
+
+def test_shared_identities_are_settled_in_input_order(tmp_path):
+    texts = {"a": "same 7", "b": "same 7", "c": "same  7", "d": "same 8", "e": "fine"}
+    source = fill(tmp_path / "in", texts)
+    runs = [run_batch(JOB, source, tmp_path / f"out{workers}", workers=workers) for workers in (1, 2)]
+    for report in runs:
+        rows = {row["source"]: row for row in report.files}
+        assert {name: (row["status"], row["reason"]) for name, row in rows.items()} == {
+            "a": ("ok_warn", "uid_conflict"), "b": ("skipped", "duplicate"), "c": ("ok_warn", "uid_conflict"), "d": ("ok", None), "e": ("ok", None)}
+        assert rows["b"]["outputs"] == rows["a"]["outputs"] and rows["b"]["duplicate_of"] == rows["a"]["id"]
+        assert report.counts == {"ok": 2, "ok_warn": 2, "skipped": 1, "failed": 0}
+        assert report.reasons == {"uid_conflict": 2, "duplicate": 1}
+    again = run_batch(JOB, tmp_path / "in", tmp_path / "out1")
+    assert again.resumed == 5 and again.counts == runs[0].counts and again.reasons == runs[0].reasons
+    assert result(tmp_path / "out1") == result(tmp_path / "out2")
+    (tmp_path / "in" / "a").write_text("same   7")  # the first is another picture now: `b` needs one of its own
+    assert run_batch(JOB, tmp_path / "in", tmp_path / "out1").counts == {"ok": 2, "ok_warn": 3, "skipped": 0, "failed": 0}
+    books(tmp_path / "out1")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=7))
+def test_settling_twice_changes_nothing_and_keeps_one_of_each(pictures):
+    rows = _settle([{"id": str(at), "outputs": [str(at)], "output_sha256": [one], "status": "ok", "reason": None} for at, one in enumerate(pictures)])
+    kept = [row for row in rows if row["status"] != "skipped"]
+    assert [row["output_sha256"][0] for row in kept] == list(dict.fromkeys(pictures))
+    before = [dict(row) for row in rows]
+    assert _settle(rows) == before
+
+
+RUN = """
+import sys
+sys.path.insert(0, {tests!r})
+from medkit.batch import run_batch
+from medkit.desk import Job
+from medkit.isolate import Limits
+run_batch(Job("jobs:act"), sys.argv[1], sys.argv[2], workers=2, limits=Limits(seconds=5))
+"""
+
+
+def start(source: Path, target: Path) -> subprocess.Popen:
+    code = RUN.format(tests=str(Path(__file__).parent))
+    return subprocess.Popen([sys.executable, "-c", code, str(source), str(target)], start_new_session=True, stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("group", [True, False], ids=["everything", "parent only"])
+def test_killed_at_random_and_resumed_equals_uninterrupted(tmp_path, group):
+    texts = {f"{number % 7}/{number:03d}": "slow 0.004" for number in range(240)}
+    texts |= {f"same{number}": f"same {number // 2 + 1}" for number in range(20)} | {f"bad{number}": "refuse" for number in range(9)}
+    source = fill(tmp_path / "in", texts)
+    assert start(source, tmp_path / "whole").wait(60) == 0
+    dice = random.Random(5 + group)
+    killed = 0
+    for attempt in range(12):
+        with start(source, tmp_path / "out") as process:
+            try:
+                process.wait(0.5 + dice.random() * 0.9)
+            except subprocess.TimeoutExpired:
+                (os.killpg if group else os.kill)(process.pid, signal.SIGKILL)
+                killed += 1
+        done = Manifest(tmp_path / "out" / "manifest.jsonl")
+        assert all(sha256(path) for path in (tmp_path / "out").rglob("*.txt"))
+        if process.returncode == 0:
+            break
+        time.sleep(0.1)
+        assert len({row["id"] for row in done.rows()}) == len(done.rows())  # nothing is done twice
+    assert killed >= 2
+    assert start(source, tmp_path / "out").wait(60) == 0
+    assert result(tmp_path / "out") == result(tmp_path / "whole")
+
+
+def test_rows_of_an_interrupted_job_are_not_done_again(tmp_path):
+    source = fill(tmp_path / "in", {f"{number:03d}": "slow 0.002" for number in range(200)} | {"bad": "refuse"})
+
+    class Stop(BaseException):
+        pass
+
+    def stop(done, total, row):
+        if done == 100:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run_batch(JOB, source, tmp_path / "out", workers=1, on_progress=stop)
+    kept = Manifest(tmp_path / "out" / "manifest.jsonl").rows()
+    times = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.txt")}
+    report = run_batch(JOB, source, tmp_path / "out", workers=1)
+    assert report.resumed == len(kept) >= 100 and report.counts == {"ok": 200, "ok_warn": 0, "skipped": 0, "failed": 1}
+    same = [name for row in kept for name in row["outputs"]]
+    assert all((tmp_path / "out" / name).stat().st_mtime_ns == times[name] for name in same)
+    books(tmp_path / "out")
+    assert run_batch(JOB, source, tmp_path / "out").resumed == 200  # what failed is tried again, once a job has ended
+
+
+def test_a_worker_killed_in_mid_run_loses_nothing(tmp_path):
+    source = fill(tmp_path / "in", {f"{number:03d}": "slow 0.01" for number in range(150)})
+    shots = []
+
+    def kill(done, total, row):
+        for child in psutil.Process().children():
+            if done in (40, 90) and "medkit.isolate" in " ".join(child.cmdline()):
+                child.kill()
+                shots.append(child.pid)
+
+    report = run_batch(JOB, source, tmp_path / "out", workers=2, on_progress=kill)
+    assert len(shots) >= 2 and report.counts["ok"] == 150
+    books(tmp_path / "out")
+
+
+def test_two_jobs_do_not_share_a_target(tmp_path):
+    source = fill(tmp_path / "in", {f"{number:03d}": "slow 0.05" for number in range(60)})
+    with start(source, tmp_path / "out") as first:
+        while not (tmp_path / "out" / "manifest.jsonl").exists():
+            time.sleep(0.05)
+        with pytest.raises(DataError) as caught:
+            run_batch(JOB, source, tmp_path / "out")
+        assert caught.value.reason == "busy"
+        assert first.wait(60) == 0
+    assert len(books(tmp_path / "out")) == 60
+
+
+def test_a_target_that_fills_up_stops_the_job_and_a_later_run_resumes(tmp_path, monkeypatch):
+    source = fill(tmp_path / "in", {f"{number}": "fine" for number in range(5)})
+    (tmp_path / "out" / WORK).mkdir(parents=True)
+    desk = Desk({"function": "jobs:act", "digest": JOB.digest(), "target": str(tmp_path / "out"), "options": {}})
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:2]))
+    with pytest.raises(DataError) as caught:
+        desk({"id": "0", "path": str(source / "0"), "relative": "0"}, lambda: None)
+    assert caught.value.reason == "not_writable" and "run again" in caught.value.hint
+    monkeypatch.undo()
+    shutil.rmtree(tmp_path / "out")
+    assert run_batch(JOB, source, tmp_path / "out").counts["ok"] == 5
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_leaves_nothing_half_written(tmp_path):
+    source = fill(tmp_path / "in", {f"{number:03d}": "x" * 9000 for number in range(200)})
+    (tmp_path / "disk").mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path / "disk")], capture_output=True).returncode:
+        pytest.skip("this machine allows no mount")
+    try:
+        with pytest.raises(DataError) as caught:
+            run_batch(JOB, source, tmp_path / "disk" / "out")
+        assert caught.value.reason == "not_writable" and None not in (caught.value.found, caught.value.expected)
+        rows = Manifest(tmp_path / "disk" / "out" / "manifest.jsonl").rows()
+        assert all(sha256(tmp_path / "disk" / "out" / name) == digest for row in rows for name, digest in zip(row["outputs"], row["output_sha256"]))
+        assert not (tmp_path / "disk" / "out" / WORK).exists()
+        assert all(path.stat().st_size == 9000 for path in (tmp_path / "disk" / "out").glob("*.txt"))
+        subprocess.run(["mount", "-o", "remount,size=20m", str(tmp_path / "disk")], check=True)
+        assert run_batch(JOB, source, tmp_path / "disk" / "out").counts["ok"] == 200
+        books(tmp_path / "disk" / "out")
+        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path / "disk")], check=True)
+        with pytest.raises(DataError) as caught:
+            run_batch(Job("jobs:act", {"other": 1}), source, tmp_path / "disk" / "out")
+        assert caught.value.reason == "not_writable"
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path / "disk")], check=True)
+
+
+def test_a_folder_in_the_place_of_an_output_costs_one_row(tmp_path):
+    source = fill(tmp_path / "in", {"a": "fine", "b": "fine"})
+    (tmp_path / "out" / f"{JOB.input_id('a')}.txt" / "mine").mkdir(parents=True)
+    report = run_batch(JOB, source, tmp_path / "out")
+    assert report.counts == {"ok": 1, "ok_warn": 0, "skipped": 0, "failed": 1} and report.reasons == {"already_exists": 1}
+    assert (tmp_path / "out" / f"{JOB.input_id('a')}.txt" / "mine").is_dir()
+
+
+def test_the_private_list_is_for_its_owner_alone(tmp_path):
+    run_batch(JOB, fill(tmp_path / "in", {"Doe^Jane": "fine"}), tmp_path / "out")
+    private = tmp_path / "out" / "sources.private.jsonl"
+    assert private.stat().st_mode & 0o77 == 0 and "Doe^Jane" in private.read_text()
+    assert "Doe" not in (tmp_path / "out" / "manifest.jsonl").read_text()
+    assert all("Doe" not in path.name for path in (tmp_path / "out").iterdir())
+
+
+def test_progress_counts_every_input_once(tmp_path):
+    source = fill(tmp_path / "in", {f"{number:03d}": "fine" for number in range(70)})
+    (source / "link").symlink_to("/etc/hostname")
+    seen = []
+    run_batch(JOB, source, tmp_path / "out", on_progress=lambda done, total, row: seen.append((done, total, row["status"])))
+    assert [done for done, _, _ in seen] == list(range(2, 72)) and {total for _, total, _ in seen} == {71}
+    assert Counter(status for _, _, status in seen) == {"ok": 70}
+
+
+ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+
+
+@pytest.fixture
+def cluster():
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}})
+    yield
+    ray.shutdown()
+
+
+def test_ray_gives_the_same_as_this_machine_also_when_an_actor_is_killed(tmp_path, cluster):
+    texts = {f"{number:03d}": "slow 0.01" for number in range(150)} | {name: text for name, text in HOSTILE.items() if name not in "dg"}
+    source = fill(tmp_path / "in", texts)
+    run_batch(JOB, source, tmp_path / "here", workers=2, limits=QUICK)
+    shots = []
+
+    def kill(done, total, row):
+        if done >= 40 and not shots:
+            actors = [one for one in psutil.process_iter(["cmdline"]) if (one.info["cmdline"] or [""])[0].startswith("ray::Worker")]
+            actors[0].kill()
+            shots.append(actors[0].pid)
+
+    report = run_batch(JOB, source, tmp_path / "there", engine="ray", workers=2, limits=QUICK, on_progress=kill)
+    assert shots and report.counts["ok"] == 154
+    assert result(tmp_path / "there") == result(tmp_path / "here")
