@@ -24,7 +24,7 @@ NOTEBOOKS := $(shell find nbs -name '*.ipynb' -not -path '*/.*')
 LIBRARY := $(shell find nbs -path 'nbs/[0-9]_*' -name '*.ipynb' -not -path '*/.*')
 PYTEST := $(BIN)/python -m pytest tests --strict-markers -n 2 --dist loadgroup
 
-.PHONY: tour test check test-slow lab docs bench render weights readme export hooks wheel clean install
+.PHONY: tour test check test-slow lab docs bench bench-dicom render weights readme export hooks wheel clean install
 .DEFAULT_GOAL := tour
 
 install: $(INSTALLED)
@@ -49,13 +49,16 @@ check: $(EXPORTED)
 	@$(PYTEST) -m "not slow and not notebook and not browser and not tour"
 
 test-slow: $(EXPORTED)
-	@$(PYTEST) --slow
+	@MEDKIT_EXPLORE=1 $(PYTEST) --slow
 
 lab: $(EXPORTED)
 	@$(BIN)/jupyter lab --config=docs/lab/jupyter_server_config.py --ServerApp.root_dir=nbs --LabApp.default_url=/lab/tree/lessons/00_tour.ipynb
 
 docs: $(EXPORTED)
 	@$(BIN)/python docs/build.py
+
+bench-dicom: $(EXPORTED)
+	@$(BIN)/python benchmarks/bench_dicom.py $(BENCH)
 
 bench: $(EXPORTED)
 	@for f in benchmarks/bench_*.py; do echo "== $$f"; $(BIN)/python $$f || exit 1; done

@@ -190,6 +190,8 @@ def _run_local(chunks: Iterable[list[dict]], plan: _Plan) -> Iterator[tuple[list
         stop.set()
         for worker in workers:
             worker.close()
+        for thread in threads:
+            thread.join()
 
 # %% ../nbs/0_ground/06a_batch.ipynb #013bff6c
 def _feed(worker: Worker, waiting: Iterator, lock: threading.Lock, done: queue.SimpleQueue, stop: threading.Event) -> None:

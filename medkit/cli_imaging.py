@@ -40,11 +40,16 @@ def show_report(
         out.print(f"{sum(report.counts.values())} inputs in {report.seconds:.1f} s, {report.resumed} of them done before")
         for row in [row for row in report.files if row["status"] == "failed"][:10] if report.counts["failed"] else ():
             out.print(printable(f"failed: {row['source']} ({row['reason']})"))
-        out.print(printable(f"one row for each: {report.target / 'manifest.jsonl'}"))
-        out.print(printable(f"original names, not to be shared: {report.target / 'sources.private.jsonl'}"))
+        out.print(printable(f"one row for each: {_shown(report.target / 'manifest.jsonl')}"))
+        out.print(printable(f"original names, not to be shared: {_shown(report.target / 'sources.private.jsonl')}"))
     return 2 if not done else 1 if report.counts["failed"] else 0
 
 # %% ../nbs/7_faces/78_cli_imaging.ipynb #4711314e
+def _shown(path: Path) -> str:
+    "The path from where the user stands, if it lies below."
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 def _outcome_table(report) -> Table:
     "A row for each outcome, and below it one for each reason, with the hint of the first such row."
     hints = {row["reason"]: row["hint"] for row in reversed(report.files) if row["reason"]} if report.reasons else {}

@@ -137,18 +137,19 @@ class Worker:
     ):
         self.target, self.setup, self.limits = target, setup, limits
         self.process, self.served, self.closed = None, 0, False
+        self.busy = threading.Lock()
 
     def run(self, items: list) -> list:  # one result an item, in order: a JSON value or a `MedkitError`
         """The function's result for each item; what the function raises, and what kills the worker, is a result too.
 
         Reasons of such results: `timed_out`, `out_of_memory`, `crashed`, and whatever the function raises.
         """
-        return _run(self, items)
+        with self.busy:
+            return _run(self, items)
 
     def close(self) -> None:
-        "End the process, also from another thread; the worker is not used again."
-        self.closed = True
-        _stop(self)
+        "End the process, also while another thread waits for it; the worker is not used again."
+        _close(self)
 
     def __enter__(self):
         return self
@@ -158,6 +159,15 @@ class Worker:
 
 # %% ../nbs/0_ground/04_isolate.ipynb #9a9c29b3
 _START = "import sys; sys.path[:] = {path!r}; from medkit.isolate import serve; serve()"
+
+
+def _close(worker: Worker) -> None:
+    "Kill the process, so that whoever reads its answer wakes up; then put it away."
+    worker.closed = True
+    if process := worker.process:
+        process.kill()
+    with worker.busy:
+        _stop(worker)
 
 
 def _start(worker: Worker) -> None:

@@ -9,8 +9,13 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+settings.register_profile("steady", derandomize=True)  # main is green or red, not now and then
+settings.load_profile("default" if os.environ.get("MEDKIT_EXPLORE") else "steady")
 
 
 def pytest_addoption(parser):

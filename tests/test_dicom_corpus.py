@@ -48,10 +48,7 @@ def test_dcmtk_agrees_within_one_grey_level(shown, tmp_path, record_property):
     both.verdicts = {program: [dicom_corpus.verdict(*pair) for pair in zip(theirs, truths)]}
     close, samples, files, odd = dicom_corpus.agreement_with_dcmtk(both)
     record_property("pixels within one grey level of dcmtk", f"{close / samples:.3%} in {files} files")
-    least = (
-        0.999 if dicom_reference.data_folder() else 0.998
-    )  # dcmtk rounds YBR its own way; the packaged files are mostly that
-    assert files >= 70 and close >= least * samples, odd
+    assert files >= 70 and close >= 0.999 * samples, odd
 
 
 @pytest.mark.parametrize(
@@ -84,10 +81,7 @@ def test_killed_many_times(tmp_path):
     assert kills.clean, kills
 
 
-ABORTS = pytest.mark.xfail(strict=False, reason="the interpreter sometimes aborts after the clear line: a pipe is closed while a thread reads it")
-
-
-@pytest.mark.parametrize("disk", [pytest.param("full_disk", marks=ABORTS), "read_only_target", "read_only_manifest"])
+@pytest.mark.parametrize("disk", ["full_disk", "read_only_target", "read_only_manifest"])
 def test_a_disk_that_refuses_stops_the_job_cleanly(tmp_path, disk):
     if refused := dicom_durable.can_mount(tmp_path / "probe"):
         pytest.skip(refused)

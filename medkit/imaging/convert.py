@@ -83,6 +83,15 @@ def _who(image: DicomImage, secret: str) -> dict:
                   "series_key": pseudonym(str(header.get("SeriesInstanceUID", "")), key, "series")}
     return found
 
+# %% ../../nbs/1_imaging/17_convert.ipynb #4fbd34e9
+def _spacing(image: DicomImage, notes: list[str]) -> list[float] | None:
+    "The pixel spacing, mm; one that cannot be used spoils no picture, but is noted."
+    try:
+        return list(image.spacing_mm) if image.spacing_mm else None
+    except ImageError:
+        notes.append("the pixel spacing of the file cannot be used")
+        return None
+
 # %% ../../nbs/1_imaging/17_convert.ipynb #4e860933
 def picture_file(
     path: Path,
@@ -97,14 +106,14 @@ def picture_file(
         raise ImageError("burned_in_text", "The header says that text is burned into the pixels.",
                          "blank the text first; or use deidentify=False if the pictures stay in house",
                          found="Burned In Annotation YES", expected="pixels without text")
-    spacing, used = image.spacing_mm, []
+    spacing, used = _spacing(image, notes), []
     window = Window(**options["window"]) if isinstance(options["window"], dict) else options["window"]
     for frame in range(image.frames):
         picture, shown = render_frame(image, window, frame, options["bits"])
         used.append(shown and shown.as_dict())
         write(_frame_name(_stem(options), frame, image.frames), encode_png(picture))
         beat()
-    return {"frames": image.frames, "bits": 8 * picture.itemsize, "spacing_mm": list(spacing) if spacing else None,
+    return {"frames": image.frames, "bits": 8 * picture.itemsize, "spacing_mm": spacing,
             "window": used[0], "window_varies": any(one != used[0] for one in used), "notes": notes,
             **_who(image, options["secret"])}
 

@@ -21,7 +21,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-import matplotlib.pyplot as plt
 import numpy as np
 from pydicom import dcmread
 from pydicom.datadict import tag_for_keyword
@@ -30,7 +29,7 @@ from pydicom.filereader import _read_command_set_elements, _read_file_meta_info
 from pydicom.pixels import apply_color_lut, get_decoder
 from pydicom.tag import BaseTag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian
-from pydicom.uid import ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import ImplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from ..errors import ImageError, MedkitError
@@ -526,8 +525,15 @@ def _decoder(syntax: object) -> object:  # of pydicom
                          expected="an encoding that an installed package decodes")
     return decoder
 
-# %% ../../nbs/1_imaging/12_dicom.ipynb #bd786719
+# %% ../../nbs/1_imaging/12_dicom.ipynb #34ae6cd7
 _PLUGINS = ("pylibjpeg", "pyjpegls", "pillow", "pydicom", "gdcm")  # pydicom's names, the one to ask first
+
+
+def _plugin(decoder, syntax: object) -> str:
+    "The decoder to ask, and the only one: for baseline JPEG Pillow's, whose colours are exact."
+    if syntax == JPEGBaseline8Bit and "pillow" in decoder.available_plugins:
+        return "pillow"
+    return min(decoder.available_plugins, key=_PLUGINS.index)
 
 # %% ../../nbs/1_imaging/12_dicom.ipynb #b55fe3ad
 def _through_decoder(dataset: Dataset, plan: _Plan, frame: int, syntax: object) -> np.ndarray:
@@ -540,7 +546,7 @@ def _through_decoder(dataset: Dataset, plan: _Plan, frame: int, syntax: object) 
         _check_rle(plan.layout, data) if syntax == RLELossless else _check_size(plan.layout, data)
         padded = data + bytes(len(data) % 2)
         data = bytes.fromhex("feff00e000000000feff00e0") + len(padded).to_bytes(4, "little") + padded
-        options["decoding_plugin"] = min(decoder.available_plugins, key=_PLUGINS.index)
+        options["decoding_plugin"] = _plugin(decoder, syntax)
     return decoder.as_array(data, index=0, **{**options, "number_of_frames": 1})[0]
 
 # %% ../../nbs/1_imaging/12_dicom.ipynb #69a37529
@@ -860,7 +866,8 @@ class DicomImage(_Stated):
         "8-bit picture of one frame, see `render_frame`; uint8, (row, column) or (row, column, 3)."
         return render_frame(self, window, frame)[0]
 
-    def show(self, ax: plt.Axes | None = None, window: Window | str | int = "header", frame: int = 0) -> plt.Axes:
+    def show(self, ax: "matplotlib.axes.Axes | None" = None, window: Window | str | int = "header",
+             frame: int = 0) -> "matplotlib.axes.Axes":
         "Draw one frame with true proportions and marked sides."
         return _show(self, ax, window, frame)
 
@@ -926,7 +933,7 @@ def _card(image: DicomImage) -> tuple:  # what `html_card` takes
     return "DICOM image", facts, picture, "the image through the default window of its header"
 
 
-def _show(image: DicomImage, ax: plt.Axes | None, window: Window | str | int, frame: int) -> plt.Axes:
+def _show(image: DicomImage, ax: "matplotlib.axes.Axes | None", window: Window | str | int, frame: int) -> "matplotlib.axes.Axes":
     "Draw one frame; sides are marked where the header states an orientation."
     picture, used = render_frame(image, window, frame)
     stated = _value(_macro(image.dataset, "PlaneOrientationSequence", frame), "ImageOrientationPatient")
