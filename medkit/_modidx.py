@@ -57,6 +57,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'medkit.cli_imaging._outcome_table': ( '7_faces/cli_imaging.html#_outcome_table',
                                                                            'medkit/cli_imaging.py'),
                                     'medkit.cli_imaging._shown': ('7_faces/cli_imaging.html#_shown', 'medkit/cli_imaging.py'),
+                                    'medkit.cli_imaging.audit': ('7_faces/cli_imaging.html#audit', 'medkit/cli_imaging.py'),
                                     'medkit.cli_imaging.convert': ('7_faces/cli_imaging.html#convert', 'medkit/cli_imaging.py'),
                                     'medkit.cli_imaging.deid': ('7_faces/cli_imaging.html#deid', 'medkit/cli_imaging.py'),
                                     'medkit.cli_imaging.headers': ('7_faces/cli_imaging.html#headers', 'medkit/cli_imaging.py'),

@@ -91,7 +91,7 @@ def _show_tour(result) -> None:
     out.print("Open the report in a browser. For learning; not for clinical use.")
 
 # %% ../nbs/7_faces/79_cli.ipynb #865dd20c
-for _function in (cli_imaging.convert, cli_imaging.verify, cli_imaging.headers, cli_imaging.deid):
+for _function in (cli_imaging.convert, cli_imaging.verify, cli_imaging.headers, cli_imaging.deid, cli_imaging.audit):
     app.command()(command(_function))
 
 # %% ../nbs/7_faces/79_cli.ipynb #d6f474f3

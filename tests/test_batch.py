@@ -253,11 +253,10 @@ def test_progress_counts_every_input_once(tmp_path):
     assert Counter(status for _, _, status in seen) == {"ok": 70}
 
 
-ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
-
-
 @pytest.fixture
 def cluster():
+    import ray
+
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}})
     yield
     ray.shutdown()
