@@ -16,7 +16,7 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -431,8 +431,8 @@ def run_batch(
         setup = {"function": job.function, "options": job.options, "digest": job.digest(), "target": str(target)}
         with open(target / _MANIFEST, "ab", buffering=0) as file:
             ledger.add(file, refused)
-            done = run(_chunks(items, several), _Plan(setup, limits, several)) if items else ()
-            _keep_rows(ledger, file, done, job, on_progress)
+            with closing(run(_chunks(items, several), _Plan(setup, limits, several))) as done:  # ends the workers, come what may
+                _keep_rows(ledger, file, done, job, on_progress)
         _finish(target, ledger)
     return _report(ledger, target, len(earlier), time.perf_counter() - started)
 

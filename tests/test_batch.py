@@ -116,25 +116,26 @@ def start(source: Path, target: Path) -> subprocess.Popen:
 
 @pytest.mark.parametrize("group", [True, False], ids=["everything", "parent only"])
 def test_killed_at_random_and_resumed_equals_uninterrupted(tmp_path, group):
-    texts = {f"{number % 7}/{number:03d}": "slow 0.004" for number in range(240)}
+    texts = {f"{number % 7}/{number:03d}": "slow 0.01" for number in range(240)}
     texts |= {f"same{number}": f"same {number // 2 + 1}" for number in range(20)} | {f"bad{number}": "refuse" for number in range(9)}
     source = fill(tmp_path / "in", texts)
     assert start(source, tmp_path / "whole").wait(60) == 0
     dice = random.Random(5 + group)
-    killed = 0
+    killed, manifest = 0, tmp_path / "out" / "manifest.jsonl"
     for attempt in range(12):
+        goal = dice.randrange(1, 80) + (manifest.read_bytes().count(b"\n") if manifest.exists() else 0)
         with start(source, tmp_path / "out") as process:
-            try:
-                process.wait(0.5 + dice.random() * 0.9)
-            except subprocess.TimeoutExpired:
+            while process.poll() is None and not (manifest.exists() and manifest.read_bytes().count(b"\n") >= goal):
+                time.sleep(0.003)
+            if process.poll() is None:
                 (os.killpg if group else os.kill)(process.pid, signal.SIGKILL)
                 killed += 1
-        done = Manifest(tmp_path / "out" / "manifest.jsonl")
         assert all(sha256(path) for path in (tmp_path / "out").rglob("*.txt"))
         if process.returncode == 0:
             break
         time.sleep(0.1)
-        assert len({row["id"] for row in done.rows()}) == len(done.rows())  # nothing is done twice
+        rows = Manifest(manifest).rows()
+        assert len({row["id"] for row in rows}) == len(rows)  # nothing is done twice
     assert killed >= 2
     assert start(source, tmp_path / "out").wait(60) == 0
     assert result(tmp_path / "out") == result(tmp_path / "whole")

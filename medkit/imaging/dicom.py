@@ -33,7 +33,7 @@ from pydicom.uid import ImplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from ..errors import ImageError, MedkitError
-from ..figures import html_card
+from ..figures import Axes, html_card
 from .show import edge_letters, show_picture, thumbnail
 from .window import PRESETS, Window, apply_window, minmax_window, resolve_window, to_uint8
 
@@ -866,8 +866,8 @@ class DicomImage(_Stated):
         "8-bit picture of one frame, see `render_frame`; uint8, (row, column) or (row, column, 3)."
         return render_frame(self, window, frame)[0]
 
-    def show(self, ax: "matplotlib.axes.Axes | None" = None, window: Window | str | int = "header",
-             frame: int = 0) -> "matplotlib.axes.Axes":
+    def show(self, ax: Axes | None = None, window: Window | str | int = "header",
+             frame: int = 0) -> Axes:
         "Draw one frame with true proportions and marked sides."
         return _show(self, ax, window, frame)
 
@@ -933,7 +933,7 @@ def _card(image: DicomImage) -> tuple:  # what `html_card` takes
     return "DICOM image", facts, picture, "the image through the default window of its header"
 
 
-def _show(image: DicomImage, ax: "matplotlib.axes.Axes | None", window: Window | str | int, frame: int) -> "matplotlib.axes.Axes":
+def _show(image: DicomImage, ax: Axes | None, window: Window | str | int, frame: int) -> Axes:
     "Draw one frame; sides are marked where the header states an orientation."
     picture, used = render_frame(image, window, frame)
     stated = _value(_macro(image.dataset, "PlaneOrientationSequence", frame), "ImageOrientationPatient")

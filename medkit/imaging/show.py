@@ -9,7 +9,7 @@ __all__ = ['LABEL_COLOURS', 'edge_letters', 'show_picture', 'label_colour', 'col
 import numpy as np
 
 from ..errors import ImageError
-from ..figures import OKABE_ITO, axes_or_new
+from ..figures import OKABE_ITO, Axes, axes_or_new
 
 # %% ../../nbs/1_imaging/11_show.ipynb #88a34b79
 _LETTERS = (("R", "L"), ("A", "P"), ("I", "S"))  # towards minus and plus of x, y, z in LPS
@@ -30,12 +30,12 @@ def edge_letters(
 # %% ../../nbs/1_imaging/11_show.ipynb #2641f451
 def show_picture(
     picture: np.ndarray,  # uint8 (row, column) or (row, column, 3)
-    ax: "matplotlib.axes.Axes | None" = None,  # axes to draw into, or None
+    ax: Axes | None = None,  # axes to draw into, or None
     *,
     spacing_mm: tuple[float, float] | None = None,  # distance of rows and of columns, mm; None: square pixels
     letters: tuple[str, str, str, str] | None = None,  # left, right, top, bottom
     title: str = "",
-) -> "matplotlib.axes.Axes":
+) -> Axes:
     "Draw `picture` with true proportions and its edges marked."
     from matplotlib import patheffects as effects
 
