@@ -133,7 +133,7 @@ def _check_inflated(stream: BinaryIO) -> bool:  # whether the file is deflated
 
 # %% ../../nbs/1_imaging/12_dicom.ipynb #2386bbdf
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-_PIXEL_TAGS = (0x7FE00010, 0x7FE00008, 0x7FE00009)
+_PIXEL_TAGS = {0x7FE00010, 0x7FE00008, 0x7FE00009}
 _UNDEFINED = 0xFFFFFFFF  # a length that is found out while reading
 
 
@@ -150,12 +150,14 @@ def _check_whole(dataset: Dataset, size: int, name: str) -> None:
 # %% ../../nbs/1_imaging/12_dicom.ipynb #409e40a8
 def _check_single_pixels(dataset: Dataset, stream: BinaryIO, name: str) -> None:
     "Refuse a file that holds its pixels twice: a reader would keep the last, a viewer may show the first."
-    end = at = None
-    for element in dataset.values():
-        if element.tag in _PIXEL_TAGS:
+    at = end = before = None
+    for tag, element in dataset.items():
+        if tag in _PIXEL_TAGS:
             at = element.value_tell if element.is_raw else element.file_tell
             break
-        end = element.value_tell + element.length if element.is_raw and element.length != _UNDEFINED else None
+        before = element
+    if before is not None and before.is_raw and before.length != _UNDEFINED:
+        end = before.value_tell + before.length
     if not at or end is not None and at - end in (8, 12):
         return  # they follow right after the element before them: nothing stands between
     stream.seek(0)

@@ -40,27 +40,23 @@ def _up(rows: np.ndarray, step: int) -> np.ndarray:  # uint8 (row, 1 + byte)
 # %% ../../nbs/1_imaging/16b_png.ipynb #f75b8bae
 def _nearest(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     "For each byte the one of left `a`, above `b` and corner `c` that Paeth's filter predicts."
-    to_a = np.maximum(b, c) - np.minimum(b, c)  # |a + b - c - a|
-    to_b = np.maximum(a, c) - np.minimum(a, c)
-    outside = (a >= c) == (b >= c)
-    to_c = (np.maximum(to_a, to_b) - np.minimum(to_a, to_b)) | np.negative(outside.view(np.uint8))
-    take_a = np.negative(((to_a <= to_b) & (to_a <= to_c)).view(np.uint8))  # 0 or 255
-    take_b = np.negative((to_b <= to_c).view(np.uint8))
-    chosen = c ^ ((c ^ b) & take_b)
-    return chosen ^ ((chosen ^ a) & take_a)
+    low, high = np.minimum(a, b), np.maximum(a, b)
+    above, below = np.maximum(c, low) - low, high - np.minimum(c, high)  # how far `c` is above low, below high
+    return c - above * (below <= above >> 1) + below * (above <= below >> 1)
 
 
-def _paeth(rows: np.ndarray, step: int, block: int = 64) -> np.ndarray:  # uint8 (row, 1 + byte)
-    "Each byte minus the nearest of three neighbours (filter 4); `block` rows at a time stay in the processor's cache."
+def _paeth(rows: np.ndarray, step: int, block: int = 1 << 16) -> np.ndarray:  # uint8 (row, 1 + byte)
+    "Each byte minus the nearest of three neighbours (filter 4); `block` bytes at a time stay in the processor's cache."
     height, width = rows.shape
     out = np.empty((height, width + 1), np.uint8)
     out[:, 0] = 4
     padded = np.zeros((height + 1, width + step), np.uint8)
     padded[1:, step:] = rows
-    for top in range(0, height, block):
-        part = padded[top:top + block + 1]
+    some = max(1, block // width)
+    for top in range(0, height, some):
+        part = padded[top:top + some + 1]
         predicted = _nearest(part[1:, :-step], part[:-1, step:], part[:-1, :-step])
-        np.subtract(rows[top:top + block], predicted, out=out[top:top + block, 1:])
+        np.subtract(rows[top:top + some], predicted, out=out[top:top + some, 1:])
     return out
 
 # %% ../../nbs/1_imaging/16b_png.ipynb #e89d7b85
@@ -77,11 +73,12 @@ def _pack(filtered: np.ndarray, level: int, strategy: int) -> bytes:
     return packer.compress(filtered) + packer.flush()
 
 
-def _packed(rows: np.ndarray, step: int, choices: tuple, band: int = 16) -> bytes:
+def _packed(rows: np.ndarray, step: int, choices: tuple, band: int = 8) -> bytes:
     "The rows under the choice that is shortest on two bands of them."
     height = len(rows)
     sample = rows if height <= 3 * band else np.concatenate([rows[at:at + band] for at in (height // 3, 2 * height // 3)])
-    best = min(choices, key=lambda choice: len(_pack(choice[0](sample, step), *choice[1:])))
+    filtered = {rule: rule(sample, step) for rule, *_ in choices}
+    best = min(choices, key=lambda choice: len(_pack(filtered[choice[0]], *choice[1:])))
     return _pack(best[0](rows, step), *best[1:])
 
 # %% ../../nbs/1_imaging/16b_png.ipynb #337396d8
