@@ -26,7 +26,7 @@ KEPT = (
     "PixelSpacing",
 )
 
-# the first line of progress is the time and memory base; marks are kept at every hundredth of the way
+# marks are kept at every hundredth of the way; the first call comes before the first file
 CONVERT = """
 import json, sys, time
 from medkit import imaging
@@ -73,7 +73,7 @@ def small_files(folder: Path, count: int, a_folder: int = 1000) -> Path:
 
 
 def measure(folder: Path, count: int, workers: int = 1) -> dict:
-    "Convert `count` small files; memory of the family at 10 % and at the end, rates of the first and the last tenth."
+    "Convert `count` small files; memory of the family and rate early on and in the last tenth."
     source = small_files(folder / "in", count)
     used = run_python(CONVERT, source, folder / "out", workers, timeout=3600, every_s=0.1)
     assert used.returncode == 0, used.errors[-800:]
@@ -81,16 +81,14 @@ def measure(folder: Path, count: int, workers: int = 1) -> dict:
     marks = said["marks"]
     at = {done: when for when, done in marks}
     tenth = count // 10
-    first = (
-        at[2 * tenth] - at[tenth]
-    ) / tenth  # the very first tenth holds the start-up of workers: it is shown, not judged
-    last = (at[count] - at[count - tenth]) / tenth
+    first, second, last = at[tenth] - at[0], at[2 * tenth] - at[tenth], at[count] - at[count - tenth]
     early, late = memory(used.samples, at[tenth], at[2 * tenth]), memory(used.samples, at[count - tenth], at[count])
     return {
         "files": count,
         "ok": said["counts"].get("ok", 0),
-        "rate": count / (marks[-1][0] - marks[0][0]),
-        "late_over_early": first / last,
+        "rate": (count - marks[1][1]) / (marks[-1][0] - marks[1][0]),
+        "late_over_first": first / last,  # the first tenth holds the start-up of the workers
+        "late_over_second": second / last,  # so this one is the harder bar
         "memory_early_mb": early,
         "memory_late_mb": late,
         "growth": late / early - 1,

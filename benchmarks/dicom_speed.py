@@ -1,10 +1,12 @@
 """Processor time of converting real 512 x 512 slices, all in, beside SimpleITK and Pillow in the same run."""
 
 import io
+import os
 import shutil
 import statistics
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,6 +145,20 @@ def convert_cost(
     return figure(cpu, repeats), figure(wall, repeats)
 
 
+def side_by_side(source: Path, repeats: int) -> Figure:
+    "How much faster two separate jobs at once are than one after the other: what this machine's two cores allow at all."
+    runs = []
+    for _ in range(repeats):
+        alone = convert_once(source)
+        own, busy, start = sum(os.times()[:4]), busy_s(), time.perf_counter()
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(convert_once, (source, source)))
+        wall = time.perf_counter() - start
+        others = max(0.0, (busy_s() - busy - sum(os.times()[:4]) + own) / wall)
+        runs.append((2 * alone.wall_s / wall, max(alone.others, others)))
+    return figure(runs, repeats)
+
+
 def simpleitk_cost(source: Path, files: int, repeats: int) -> Figure:  # CPU ms a file
     "Read, the header's first window, 8 bit, PNG; imports are not counted."
     runs = []
@@ -155,7 +171,7 @@ def simpleitk_cost(source: Path, files: int, repeats: int) -> Figure:  # CPU ms 
 
 
 def slices_512(folder: Path, small_jobs: bool, repeats: int = 5) -> dict[str, Figure]:
-    "Raw and JPEG 2000 slices through medkit and SimpleITK, and two workers."
+    "Raw and JPEG 2000 slices through medkit and SimpleITK, two workers, and two separate jobs."
     figures = {}
     for kind, sources, count, touch in (
         ("raw", raw_sources(), 600 if small_jobs else 2000, True),
@@ -167,6 +183,7 @@ def slices_512(folder: Path, small_jobs: bool, repeats: int = 5) -> dict[str, Fi
         figures[f"{kind} SimpleITK"] = simpleitk_cost(large, 100 if kind == "raw" else 40, repeats)
         if kind == "raw":
             figures["raw wall 2"] = convert_cost(large, small, repeats, workers=2)[1]
+            figures["two jobs"] = side_by_side(large, repeats)
         shutil.rmtree(folder / kind)
     return figures
 

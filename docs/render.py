@@ -26,6 +26,8 @@ from nbdev.clean import clean_nb  # noqa: E402
 from nbdev.config import get_config  # noqa: E402
 from execnb.nbio import dict2nb, write_nb  # noqa: E402
 
+from medkit.widgets.viewer import small_png  # noqa: E402
+
 FIG_ALT = re.compile(r"^#\|\s*fig-alt:\s*(.+)$", re.MULTILINE)
 LARGEST_PICTURE = 60 * 1024  # bytes, as base64 text
 
@@ -43,8 +45,8 @@ def fit(picture: str) -> str:  # PNG as base64 text
         for colours in (128, 48):
             small = image.resize([round(side * scale) for side in image.size], Image.Resampling.LANCZOS)
             buffer = io.BytesIO()
-            small.quantize(colours, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
-            picture = base64.b64encode(buffer.getvalue()).decode()
+            small.save(buffer, "PNG")
+            picture = base64.b64encode(small_png(buffer.getvalue(), colours)).decode()
             if len(picture) <= LARGEST_PICTURE:
                 break
         scale *= 0.85

@@ -19,14 +19,16 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import BinaryIO
 
-from .desk import WORK, Job, new_row, refused_row, stop_job
+from .desk import (MANIFEST, PRIVATE, SUPERSEDED, WORK, Job, detail_of, new_row, output_fault, outputs_of, refused_row,
+                         stop_job)
 from .errors import REASONS, DataError, MedkitError
 from .extras import require
 from .figures import html_card
-from .files import Manifest, atomic_write
+from .files import Manifest, atomic_write, inside, sha256
 from .isolate import Limits, Worker
 
 # %% ../nbs/0_ground/06a_batch.ipynb #21775d7b
@@ -63,7 +65,15 @@ def _listed(source: Path, target: Path) -> tuple[Path, list[str]]:
                         expected="at least one file")
     return source, names
 
-# %% ../nbs/0_ground/06a_batch.ipynb #2b703ea9
+# %% ../nbs/0_ground/06a_batch.ipynb #d12761a7
+_REFUSED = {
+    "not_found": "the link is broken or leads in a circle: mend it, or copy the file itself",
+    "unsafe_path": "the link leads out of the folder: copy the files themselves, as with `cp -rL`",
+    "empty": "the folder holds no files: look whether some are missing",
+    "not_readable": "it is a pipe or a device: copy its content into a file",
+}
+
+
 def _refusal(path: Path, folder: Path) -> str | None:
     "The reason why an input is not opened at all, or None."
     if path.is_symlink():
@@ -77,20 +87,49 @@ def _refusal(path: Path, folder: Path) -> str | None:
         return "empty"
     return None if path.is_file() else "not_readable"
 
+
+def _refused_row(path: Path, key: str, reason: str, job: Job) -> dict:
+    "The row of an input that is not opened."
+    link = path.is_symlink() and f"a link to {os.readlink(path)}"
+    kind = link or ("a folder" if path.is_dir() else "a pipe or a device")
+    return refused_row(new_row(key, job.digest()), reason, _REFUSED[reason]) | {"detail": detail_of(kind)}
+
+# %% ../nbs/0_ground/06a_batch.ipynb #bd700dc3
+@dataclass(frozen=True)
+class _Past:
+    "What earlier runs left in the target."
+
+    rows: list[dict]
+    private: dict[str, dict]  # by id of the row: name, size and time of the input, detail
+    superseded: list[dict]  # rows whose outputs a stopped run was to remove
+
+    def source(self) -> str | None:  # absolute
+        "The file or folder that these runs read."
+        return next(iter(self.private.values()), {}).get("folder")
+
+    def known(self, row: dict) -> dict:
+        "What the private list has of a row."
+        return self.private.get(str(row.get("id")), {})
+
+
+def _past(target: Path) -> _Past:
+    "Reasons: `bad_manifest`, `not_readable`."
+    private: dict[str, dict] = {}
+    for row in Manifest(target / PRIVATE).rows():
+        private.setdefault(str(row.get("id")), {}).update(row)  # a detail may have a line of its own
+    return _Past(Manifest(target / MANIFEST).rows(), private, Manifest(target / SUPERSEDED).rows())
+
 # %% ../nbs/0_ground/06a_batch.ipynb #d638aac5
-_MANIFEST, _PRIVATE = "manifest.jsonl", "sources.private.jsonl"  # the second has original names, and must not be shared
-
-
-def _earlier_rows(target: Path, folder: Path, names: list[str], job: Job) -> dict[str, dict]:
+def _earlier_rows(past: _Past, target: Path, folder: Path, names: list[str], job: Job) -> dict[str, dict]:
     "Rows of an earlier run with the same options that need no repetition, by id."
-    rows = {row.get("id"): row for row in Manifest(target / _MANIFEST).rows()}
-    stamps = {row.get("id"): row.get("stamp") for row in Manifest(target / _PRIVATE).rows()} if rows else {}
-    interrupted = len(rows) < len(stamps)
-    kept = {}
+    rows, kept, options = {row.get("id"): row for row in past.rows}, {}, job.digest()
+    interrupted = len(rows) < len(past.private)
     for name in names if rows else ():
         row = rows.get(key := job.input_id(name))
-        if row and row.get("options") == job.digest() and stamps.get(key) == _stamp(folder, name):
-            if (interrupted or row.get("status") != "failed") and _has_outputs(target, row):
+        if not row or row.get("options") != options or past.known(row).get("stamp") != _stamp(folder, name):
+            continue
+        if interrupted or row.get("status") != "failed":
+            if not any(output_fault(target, output, digest) for output, digest in outputs_of(row)):
                 kept[key] = row
     return {key: row for key, row in kept.items() if row.get("duplicate_of", key) in kept}
 
@@ -98,14 +137,61 @@ def _earlier_rows(target: Path, folder: Path, names: list[str], job: Job) -> dic
 def _stamp(folder: Path, name: str) -> list[int] | None:
     "Size and time of an input, by which a later run knows it again; None if there is no such file."
     try:
-        state = os.stat(folder / name)
+        state = os.stat(os.path.join(folder, name))
     except OSError:
         return None
     return [state.st_size, state.st_mtime_ns]
 
 
-def _has_outputs(target: Path, row: dict) -> bool:
-    return all((target / str(name)).is_file() for name in row.get("outputs", ()))
+def _shown(name: str | os.PathLike) -> str:
+    "A name as Unicode, whatever bytes it has."
+    return os.fspath(name).encode("utf-8", "replace").decode()
+
+# %% ../nbs/0_ground/06a_batch.ipynb #a4268d14
+def _check_source(past: _Past, target: Path, source: Path, folder: Path, names: list[str]) -> None:
+    "Refuse a target that holds the results of another source. Reasons: `already_exists`."
+    here = {_shown(name): name for name in names}
+    held = [(past.known(row), row.get("input_sha256")) for row in past.rows if outputs_of(row)]
+    done = [(here.get(known.get("source")), known.get("stamp"), digest) for known, digest in held]
+    same_place = past.source() == _shown(source.resolve())
+    if same_place and any(name and _stamp(folder, name) == stamp for name, stamp, _ in done):
+        return
+    if not all(name and _has_digest(folder / name, digest) for name, _, digest in done):
+        raise DataError("already_exists", f"`{target.name}` holds the results of another source.",
+                        "choose another target; or resume=False to replace them",
+                        found=f"results of {past.source() or 'a source that is not recorded'}",
+                        expected="a target of its own, or an empty one")
+
+
+def _has_digest(path: Path, digest: str | None) -> bool:
+    try:
+        return sha256(path) == digest
+    except DataError:
+        return False
+
+# %% ../nbs/0_ground/06a_batch.ipynb #6907b906
+def _superseded(past: _Past, kept: dict[str, dict], names: list[str], resume: bool) -> list[dict]:
+    "Rows whose outputs are to be removed at the end, unless a new row names them."
+    here = {_shown(name) for name in names}
+    old = [row for row in past.rows if outputs_of(row) and kept.get(row.get("id")) is not row]
+    redone = [row for row in old if not resume or past.known(row).get("source") in here]
+    return past.superseded + [{"outputs": [name for name, _ in outputs_of(row)]} for row in redone]
+
+
+def _remove(target: Path, names: Iterable[str]) -> None:
+    "Remove regular files that no row names, and folders that this empties; nothing outside, and no list of ours."
+    gone = {name.casefold(): name for name in names if name not in (MANIFEST, PRIVATE, SUPERSEDED)}
+    if gone:
+        with open(target / MANIFEST, "rb") as file:
+            for name in (name for line in file for name in json.loads(line)["outputs"]):
+                gone.pop(name.casefold(), None)  # one file on some systems
+    for name in gone.values():
+        with suppress(DataError, OSError):
+            path = inside(target, name)
+            if path.is_file() and not path.is_symlink():
+                path.unlink()
+                for place in takewhile(lambda place: place != target, path.parents):
+                    place.rmdir()
 
 # %% ../nbs/0_ground/06a_batch.ipynb #c93c6a53
 @contextmanager
@@ -121,7 +207,8 @@ def _alone(target: Path) -> Iterator[None]:
         if not _lock(handle.fileno()) or not os.path.exists(work / "lock"):
             raise DataError("busy", f"Another job is at work in `{target.name}`.", "wait for it, or choose another target",
                             found="a locked folder", expected="a folder of its own")
-        for part in [*work.glob("*.*"), *target.glob(f".{_MANIFEST}.*.part"), *target.glob(f".{_PRIVATE}.*.part")]:
+        lists = (part for name in (MANIFEST, PRIVATE, SUPERSEDED) for part in target.glob(f".{name}.*.part"))
+        for part in [*work.glob("*.*"), *lists]:
             part.unlink()  # what a killed job left half-written
         try:
             yield
@@ -254,25 +341,25 @@ def _count_loss(losses: int, error: Exception) -> int:
 
 # %% ../nbs/0_ground/06a_batch.ipynb #60594da8
 class _Ledger:
-    "The manifest while a job runs: rows on disk; counts, places and identities in memory."
+    "The manifest while a job runs: rows and details on disk; counts, places and identities in memory."
 
     def __init__(self, inputs: int):
-        self.places, self.identities = array("q", [-1]) * inputs, array("Q", [0]) * inputs
-        self.counts, self.reasons = Counter(), Counter()
+        self.places, self.details = array("q", [-1]) * inputs, array("q", [-1]) * inputs
+        self.identities, self.counts, self.reasons = array("Q", [0]) * inputs, Counter(), Counter()
 
-    def add(self, file: BinaryIO, numbered: list[tuple[int, dict]]) -> None:  # position of the input, row
-        "Append rows to the manifest `file` in one write. Reasons: `not_writable`."
-        size = os.fstat(file.fileno()).st_size
-        _append(file.fileno(), self.note(numbered, size), size)
+    def add(self, manifest: BinaryIO, private: BinaryIO, numbered: list[tuple[int, dict]]) -> None:  # positions, rows
+        "Append details to the private list, and the rows without them to the manifest. Reasons: `not_writable`."
+        known = [(number, {"id": row["id"], "detail": row.pop("detail")}) for number, row in numbered if "detail" in row]
+        if known:
+            _append(private, known, self.details)
+        _append(manifest, numbered, self.places)
+        self.note(numbered)
 
-    def note(self, numbered: list[tuple[int, dict]], place: int = 0) -> bytes:  # the rows as lines
-        "Remember rows that stand, or will stand, from `place` on."
-        lines = [_line(row) for _, row in numbered]
-        for (number, row), line in zip(numbered, lines):
-            self.places[number], self.identities[number] = place, int(row.get("identity") or "0", 16)
-            place += len(line)
+    def note(self, numbered: list[tuple[int, dict]]) -> None:
+        "Count rows, and remember whose identities they have."
+        for number, row in numbered:
+            self.identities[number] = int(row.get("identity") or "0", 16)
             self.count(row, 1)
-        return b"".join(lines)
 
     def missing(self) -> list[int]:
         return [number for number, place in enumerate(self.places) if place < 0]
@@ -282,19 +369,25 @@ class _Ledger:
         self.reasons[row["reason"] or ""] += step
 
 # %% ../nbs/0_ground/06a_batch.ipynb #5c84cb84
+_JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+
+
 def _line(row: dict) -> bytes:
-    return json.dumps(row, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+    return _JSON.encode(row).encode() + b"\n"
 
 
-def _append(descriptor: int, data: bytes, size: int) -> None:
-    "Append all of `data` in one write, or nothing."
+def _append(file: BinaryIO, numbered: list[tuple[int, dict]], places: array) -> None:
+    "Append all rows in one write, or none, and note where they stand."
+    lines, size = [_line(row) for _, row in numbered], os.fstat(file.fileno()).st_size
     try:
-        if os.write(descriptor, data) != len(data):
+        if os.write(file.fileno(), b"".join(lines)) != sum(map(len, lines)):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         with suppress(OSError):
-            os.ftruncate(descriptor, size)
+            os.ftruncate(file.fileno(), size)
         raise stop_job(error) from error
+    for (number, _), place in zip(numbered, accumulate(map(len, lines), initial=size)):
+        places[number] = place
 
 # %% ../nbs/0_ground/06a_batch.ipynb #2db4c765
 def _split(todo: list[int], names: list[str], folder: Path, job: Job) -> tuple[list[dict], list[tuple[int, dict]]]:
@@ -303,9 +396,9 @@ def _split(todo: list[int], names: list[str], folder: Path, job: Job) -> tuple[l
     for number in todo:
         path, key = folder / names[number], job.input_id(names[number])
         if reason := _refusal(path, folder):
-            refused.append((number, refused_row(new_row(key, job.digest()), reason)))
+            refused.append((number, _refused_row(path, key, reason, job)))
         else:
-            size = path.stat().st_size
+            size, _ = _stamp(folder, names[number]) or (0, 0)
             items.append({"id": key, "path": str(path), "relative": names[number], "number": number, "bytes": size})
     return items, refused
 
@@ -316,9 +409,19 @@ def _as_row(item: dict, result: dict | MedkitError, job: Job) -> dict:
         return result
     if result.reason == "not_writable":
         raise result
-    return refused_row(new_row(item["id"], job.digest()), result.reason, result.hint)
+    return refused_row(new_row(item["id"], job.digest()), result.reason, result.hint) | {"detail": detail_of(result)}
 
-# %% ../nbs/0_ground/06a_batch.ipynb #91618358
+# %% ../nbs/0_ground/06a_batch.ipynb #26d7c73c
+_SHARED = {
+    "duplicate": "nothing to do: its outputs are those of the input named in duplicate_of",
+    "uid_conflict": "all of them are kept: find the rows with the same `identity`, and see which input is right",
+}
+
+
+def _why(reason: str) -> dict:
+    return {"reason": reason, "message": REASONS[reason], "hint": _SHARED[reason]}
+
+
 def _shared_identities(ledger: _Ledger) -> dict[int, list[int]]:
     "Positions of inputs that share an identity, by identity."
     counts = Counter(ledger.identities)
@@ -328,52 +431,76 @@ def _shared_identities(ledger: _Ledger) -> dict[int, list[int]]:
             groups.setdefault(identity, []).append(number)
     return groups
 
-
+# %% ../nbs/0_ground/06a_batch.ipynb #91618358
 def _settle(rows: list[dict]) -> list[dict]:
     "Rows of one identity, in input order, as duplicates and conflicts."
     kept: list[dict] = []
     for row in rows:
         row.pop("duplicate_of", None)
-        row |= {"status": "ok_warn" if row.get("notes") else "ok", "reason": None, "message": None}
+        row |= {"status": "ok_warn" if row.get("notes") else "ok", "reason": None, "message": None, "hint": None}
         same = next((one for one in kept if one["output_sha256"] == row["output_sha256"]), None)
         if same:
-            row |= {"status": "skipped", "reason": "duplicate", "message": REASONS["duplicate"], "duplicate_of": same["id"],
-                    "dropped": row.get("dropped", row["outputs"]), "outputs": same["outputs"]}
+            made = row.get("dropped", row["outputs"])
+            row |= {"status": "skipped", **_why("duplicate"), "duplicate_of": same["id"], "dropped": made,
+                    "outputs": same["outputs"]}
         else:
             kept.append(row)
     for row in kept if len(kept) > 1 else ():
-        row |= {"status": "ok_warn", "reason": "uid_conflict", "message": REASONS["uid_conflict"]}
+        row |= {"status": "ok_warn", **_why("uid_conflict")}
     return rows
 
-# %% ../nbs/0_ground/06a_batch.ipynb #cd1e53e1
-def _finish(target: Path, ledger: _Ledger) -> None:
-    "Settle shared identities, remove the outputs of duplicates, and put the manifest into the order of the inputs."
-    with open(target / _MANIFEST, "rb") as file:
-        changed = {}
-        for numbers in _shared_identities(ledger).values():
-            rows = [_row_at(file, ledger.places[number]) for number in numbers]
-            for row in rows:
-                ledger.count(row, -1)
-            for number, row in zip(numbers, _settle(rows)):
-                ledger.count(row, 1)
-                changed[number] = row
-        with atomic_write(target / _MANIFEST) as out:
+# %% ../nbs/0_ground/06a_batch.ipynb #c4644c71
+def _finish(target: Path, ledger: _Ledger, names: list[str]) -> None:
+    "Settle shared identities, put both lists into the order of the inputs, and remove what no row names any more."
+    with open(target / MANIFEST, "rb") as old:
+        lines, details, gone = _settled(old, ledger, names)
+        with atomic_write(target / MANIFEST) as out:
             for number, place in enumerate(ledger.places):
-                out.write(_line(changed[number]) if number in changed else _line(_row_at(file, place)))
-    _drop_outputs(target, changed.values())
+                out.write(lines.get(number) or _line_at(old, place))
+    _tell_details(target, ledger, details)
+    _remove(target, gone + [name for row in Manifest(target / SUPERSEDED).rows() for name in row["outputs"]])
+    (target / SUPERSEDED).unlink(missing_ok=True)
 
 
-def _row_at(file, place: int) -> dict:
+def _settled(file: BinaryIO, ledger: _Ledger, names: list[str]) -> tuple[dict, dict, list[str]]:
+    "New lines and details of inputs that share an identity, by position, and the outputs that duplicates made themselves."
+    lines, details, gone = {}, {}, []
+    for numbers in _shared_identities(ledger).values():
+        rows = [json.loads(_line_at(file, ledger.places[number])) for number in numbers]
+        by_id = {row["id"]: names[number] for number, row in zip(numbers, rows)}
+        for row in rows:
+            ledger.count(row, -1)
+        for number, row in zip(numbers, _settle(rows)):
+            ledger.count(row, 1)
+            first = row.get("duplicate_of")
+            lines[number], details[number] = _line(row), first and detail_of(f"the same as {by_id[first]}")
+            gone += row.get("dropped", ()) if first else ()
+    return lines, details, gone
+
+# %% ../nbs/0_ground/06a_batch.ipynb #5f4451d5
+def _line_at(file: BinaryIO, place: int) -> bytes:
     file.seek(place)
-    return json.loads(file.readline())
+    return file.readline()
 
 
-def _drop_outputs(target: Path, rows: Iterable[dict]) -> None:
-    "Remove the outputs that a duplicate made itself: its row names those of the input that is kept."
-    rows = list(rows)
-    named = {name for row in rows for name in row["outputs"]}
-    for name in {name for row in rows for name in row.get("dropped", ())} - named:
-        (target / name).unlink(missing_ok=True)
+def _tell_details(target: Path, ledger: _Ledger, settled: dict[int, str | None]) -> None:
+    "Put the details, which were appended to the private list, into the rows of their inputs."
+    path = target / PRIVATE
+    with open(path, "rb") as old, open(path, "rb") as added, _private_list(path) as out:
+        for (number, place), line in zip(enumerate(ledger.details), old):
+            if place >= 0:
+                line = _line(json.loads(line) | json.loads(_line_at(added, place)))
+            if number in settled:
+                line = _line(json.loads(line) | {"detail": settled[number]})
+            out.write(line)
+
+
+@contextmanager
+def _private_list(path: Path) -> Iterator[BinaryIO]:
+    "A list for its owner alone, written as a whole."
+    with atomic_write(path) as file:
+        os.chmod(file.name, 0o600)
+        yield file
 
 # %% ../nbs/0_ground/06a_batch.ipynb #85864287
 @dataclass(frozen=True, repr=False)
@@ -388,9 +515,9 @@ class BatchReport:
 
     @property
     def files(self) -> tuple[dict, ...]:
-        "One row for each input, in order, with its original name as `source`; read from disk each time."
-        rows, names = Manifest(self.target / _MANIFEST).rows(), Manifest(self.target / _PRIVATE).rows()
-        return tuple({**row, "source": name["source"]} for row, name in zip(rows, names))
+        "One row for each input, in order; its name as `source`, the full cause of a failure as `detail`; read from disk."
+        rows, names = Manifest(self.target / MANIFEST).rows(), Manifest(self.target / PRIVATE).rows()
+        return tuple({**row, "source": name["source"], "detail": name.get("detail")} for row, name in zip(rows, names))
 
     def as_dict(self) -> dict:
         "Counts and one row for each input, ready for JSON."
@@ -412,29 +539,29 @@ def run_batch(
     *,
     workers: int | None = None,  # processes; None: one for each processor, one in all for a few files
     engine: str = "local",  # "local", or "ray" for a Ray cluster
-    resume: bool = True,  # keep what an earlier run finished
+    resume: bool = True,  # keep what an earlier run finished; False: replace all that is there
     limits: Limits = Limits(),
-    on_progress: Callable[[int, int, dict], None] | None = None,  # called with done, total and the latest row
+    on_progress: Callable[[int, int, dict], None] | None = None,  # called with done, total, row; first with an empty row
 ) -> BatchReport:
     """Do `job` for every input, with one row for each in `manifest.jsonl`.
 
-    Raises `DataError` ("not_found", "not_readable", "not_writable", "empty", "bad_option", "busy", "bad_manifest").
+    Raises `not_found`, `not_readable`, `not_writable`, `empty`, `bad_option`, `busy`, `bad_manifest`, `already_exists`.
     """
     started, source, target = time.perf_counter(), Path(source).absolute(), _resolved(Path(target))
-    run = _checked_engine(engine, workers)
-    folder, names = _listed(source, target)
+    run, (folder, names) = _checked_engine(engine, workers), _listed(source, target)
     with _alone(target):
-        earlier = _earlier_rows(target, folder, names, job) if resume else {}
-        ledger = _opened(target, folder, names, job, earlier)
+        ledger = _opened(target, source, folder, names, job, resume)
+        resumed, tell = sum(ledger.counts.values()), on_progress or (lambda *_: None)
         items, refused = _split(ledger.missing(), names, folder, job)
         several = workers or max(1, min(os.cpu_count() or 1, len(items) // 20))
         setup = {"function": job.function, "options": job.options, "digest": job.digest(), "target": str(target)}
-        with open(target / _MANIFEST, "ab", buffering=0) as file:
-            ledger.add(file, refused)
+        with open(target / MANIFEST, "ab", buffering=0) as file, open(target / PRIVATE, "ab", buffering=0) as private:
+            ledger.add(file, private, refused)
+            tell(sum(ledger.counts.values()), len(names), {})
             with closing(run(_chunks(items, several), _Plan(setup, limits, several))) as done:  # ends the workers, come what may
-                _keep_rows(ledger, file, done, job, on_progress)
-        _finish(target, ledger)
-    return _report(ledger, target, len(earlier), time.perf_counter() - started)
+                _keep_rows(ledger, (file, private), done, job, tell)
+        _finish(target, ledger, names)
+    return _report(ledger, target, resumed, time.perf_counter() - started)
 
 # %% ../nbs/0_ground/06a_batch.ipynb #5461fc87
 _ENGINES = {"local": _run_local, "ray": _run_ray}
@@ -464,33 +591,53 @@ def _report(ledger: _Ledger, target: Path, resumed: int, seconds: float) -> Batc
     reasons = {reason: count for reason, count in ledger.reasons.most_common() if reason and count}
     return BatchReport(target, counts, reasons, resumed, round(seconds, 3))
 
-# %% ../nbs/0_ground/06a_batch.ipynb #b446989e
-def _opened(target: Path, folder: Path, names: list[str], job: Job, earlier: dict[str, dict]) -> _Ledger:
-    "The list of original names, and the manifest with the rows that are kept. Reasons: `not_writable`."
-    manifest = target / _MANIFEST
+# %% ../nbs/0_ground/06a_batch.ipynb #344aebb4
+def _opened(target: Path, source: Path, folder: Path, names: list[str], job: Job, resume: bool) -> _Ledger:
+    "Begin the manifest and the private list. Reasons: `already_exists`, `not_writable`, `bad_manifest`."
+    past = _past(target)
+    if resume:
+        _check_source(past, target, source, folder, names)
+    kept = _earlier_rows(past, target, folder, names, job) if resume else {}
     try:
-        if manifest.exists() and not os.access(manifest, os.W_OK):
-            raise PermissionError(errno.EACCES, f"{_MANIFEST} is read-only")
-        with atomic_write(target / _PRIVATE) as file:
-            os.chmod(file.name, 0o600)
-            for name in names:
-                shown = name.encode("utf-8", "replace").decode()
-                file.write(_line({"id": job.input_id(name), "source": shown, "stamp": _stamp(folder, name)}))
-        ledger = _Ledger(len(names))
-        kept = [(number, earlier[key]) for number, name in enumerate(names) if (key := job.input_id(name)) in earlier]
-        with atomic_write(manifest) as file:
-            file.write(ledger.note(kept))
+        if (target / MANIFEST).exists() and not os.access(target / MANIFEST, os.W_OK):
+            raise PermissionError(errno.EACCES, f"{MANIFEST} is read-only")
+        if gone := _superseded(past, kept, names, resume):
+            with _private_list(target / SUPERSEDED) as file:
+                file.writelines(map(_line, gone))
+        ledger = _kept_rows(target, names, kept, job)  # first: its rows are true to the old private list and to the new
+        _list_sources(target, source.resolve(), folder, names, {key: past.known(row) for key, row in kept.items()}, job)
         return ledger
     except OSError as error:
         raise _not_writable(target, error) from error
 
 
-def _keep_rows(ledger: _Ledger, file: BinaryIO, done: Iterable, job: Job, on_progress: Callable | None) -> None:
+def _kept_rows(target: Path, names: list[str], kept: dict[str, dict], job: Job) -> _Ledger:
+    "Begin the manifest with the rows that stay."
+    ledger = _Ledger(len(names))
+    with atomic_write(target / MANIFEST) as file:
+        for number, name in enumerate(names):
+            if row := kept.get(job.input_id(name)):
+                ledger.places[number] = file.tell()
+                ledger.note([(number, row)])
+                file.write(_line(row))
+    return ledger
+
+# %% ../nbs/0_ground/06a_batch.ipynb #0f115f74
+def _list_sources(target: Path, source: Path, folder: Path, names: list[str], known: dict[str, dict], job: Job) -> None:
+    "Write the private list: of each input its name, size, time and detail; in the first row also the source as a whole."
+    with _private_list(target / PRIVATE) as file:
+        for number, name in enumerate(names):
+            old = known.get(key := job.input_id(name), {})
+            row = {"id": key, "source": _shown(name), "stamp": old.get("stamp") or _stamp(folder, name)}
+            row |= {"detail": old.get("detail")} if number else {"detail": old.get("detail"), "folder": _shown(source)}
+            file.write(_line(row))
+
+
+def _keep_rows(ledger: _Ledger, lists: tuple[BinaryIO, BinaryIO], done: Iterable, job: Job, on_progress: Callable) -> None:
     "Write down what the workers answer."
     for chunk, results in done:
         rows = [_as_row(item, result, job) for item, result in zip(chunk, results)]
         before = sum(ledger.counts.values())
-        ledger.add(file, [(item["number"], row) for item, row in zip(chunk, rows)])
+        ledger.add(*lists, [(item["number"], row) for item, row in zip(chunk, rows)])
         for number, row in enumerate(rows, 1):
-            if on_progress:
-                on_progress(before + number, len(ledger.places), row)
+            on_progress(before + number, len(ledger.places), row)

@@ -26,8 +26,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]}, rich_markup_mode="rich",
 )
 
+
+def _codes(one: str = "") -> str:
+    "The exit codes of a command in one line; `one` says when it is 1."
+    return f"Exit codes: 0 all well{', 1 ' + one if one else ''}, 2 nothing done, 130 stopped"
+
 # %% ../nbs/7_faces/79_cli.ipynb #722744a1
-@app.command()
+@app.command(epilog=_codes("something is missing"))
 @command
 def doctor(as_json: AsJson = False):
     """Is this machine ready? Each line is green, amber or red, with the remedy.
@@ -54,7 +59,7 @@ def _doctor_table(report) -> Table:
     return table
 
 # %% ../nbs/7_faces/79_cli.ipynb #ac3d8cd8
-@app.command()
+@app.command(epilog=_codes())
 @command
 def tour(
     target: Annotated[Path, typer.Option(help="Folder for the executed notebook and the report.")] = Path("medkit-tour"),
@@ -90,12 +95,16 @@ def _show_tour(result) -> None:
     out.print(f"notebook  {result.notebook}", f"report    {result.report}", sep="\n", soft_wrap=True)
     out.print("Open the report in a browser. For learning; not for clinical use.")
 
-# %% ../nbs/7_faces/79_cli.ipynb #865dd20c
-for _function in (cli_imaging.convert, cli_imaging.verify, cli_imaging.headers, cli_imaging.deid, cli_imaging.audit):
-    app.command()(command(_function))
+# %% ../nbs/7_faces/79_cli.ipynb #1c0c978f
+_IMAGING = {
+    cli_imaging.convert: "some inputs failed", cli_imaging.verify: "a fault was found", cli_imaging.headers: "",
+    cli_imaging.deid: "some inputs failed", cli_imaging.audit: "something was found", cli_imaging.key: "",
+}
+for _function, _one in _IMAGING.items():
+    app.command(epilog=_codes(_one))(command(_function))
 
 # %% ../nbs/7_faces/79_cli.ipynb #d6f474f3
-@app.command()
+@app.command(epilog=_codes())
 @command
 def vitals(
     file: Annotated[Path, typer.Argument(help="CSV, TXT, NPZ or MAT file.")],
@@ -143,7 +152,7 @@ def _show_vitals(frame, as_json: bool) -> None:
     Console(highlight=False, force_jupyter=False).print(table)
 
 # %% ../nbs/7_faces/79_cli.ipynb #3ad4ff5e
-@app.command()
+@app.command(epilog=_codes())
 @command
 def data(
     name: Annotated[str | None, typer.Argument(help="Fetch this data set; without a name, list all.")] = None,

@@ -31,11 +31,11 @@ class Limits:
     items: int = 10_000  # then it is replaced, so that leaks of a decoder stay small
 
     def __post_init__(self):
-        for name in ("seconds", "memory_mb", "items"):
+        for name, least in (("seconds", 0.001), ("memory_mb", 64), ("items", 1)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e9:
-                raise DataError("bad_option", f"The limit `{name}` must be a positive number.", "leave it out, or give a number",
-                                found=repr(value)[:40], expected="more than 0")
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < 1e9:
+                raise DataError("bad_option", f"The limit `{name}` leaves no room to work.", "leave it out, or give more",
+                                found=repr(value)[:40], expected=f"at least {least}")
 
 # %% ../nbs/0_ground/04_isolate.ipynb #86497de9
 def _cap_memory(memory_mb: int) -> None:
@@ -49,8 +49,9 @@ def _cap_memory(memory_mb: int) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _die_with_parent() -> None:
-    "End this process when the one that started it ends, however it ends (Linux)."
+def _belong_to_parent() -> None:
+    "Leave Ctrl-C to the process that started this one, and end when it ends, however it ends (Linux)."
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
@@ -78,7 +79,8 @@ def _guarded(function: Callable, item: object) -> dict:
     except MemoryError:
         return {"error": _failure("out_of_memory").as_dict()}
     except BaseException as error:  # a decoder may raise what is no Exception; the worker goes on
-        return {"error": _failure("crashed", f"{type(error).__name__}: {error}"[:300]).as_dict()}
+        return {"error": DataError("crashed", "The function ended with an error.", "leave this input out, or mend the function",
+                                   found=f"{type(error).__name__}: {error}"[:300], expected="a result").as_dict()}
 
 
 _WORDS = {
@@ -88,9 +90,9 @@ _WORDS = {
 }
 
 
-def _failure(reason: str, found: str = "") -> DataError:
+def _failure(reason: str) -> DataError:
     message, hint = _WORDS[reason]
-    return DataError(reason, message, hint, found=found or "no answer", expected="an answer within the limits")
+    return DataError(reason, message, hint, found="no answer", expected="an answer within the limits")
 
 # %% ../nbs/0_ground/04_isolate.ipynb #9999aeb7
 def serve() -> None:
@@ -99,7 +101,7 @@ def serve() -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):  # what a decoder prints must not reach the terminal or the answers
         os.dup2(nowhere, descriptor)
-    _die_with_parent()
+    _belong_to_parent()
     task = json.loads(lines.readline())
     sys.path[:] = task["path"]
     function, finish = _prepared(task["target"], task["setup"])

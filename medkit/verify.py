@@ -6,28 +6,26 @@
 __all__ = ['FAULTS', 'Finding', 'Verification', 'verify']
 
 # %% ../nbs/0_ground/06b_verify.ipynb #0aa66243
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .desk import WORK
+from .desk import MANIFEST, PRIVATE, SUPERSEDED, WORK, output_fault, outputs_of
 from .errors import DataError
 from .figures import html_card
-from .files import Manifest, inside
+from .files import Manifest
 
 # %% ../nbs/0_ground/06b_verify.ipynb #1615591f
 FAULTS = {
-    "missing": "a row names a file that is not there",
-    "changed": "the bytes of a file are not those that were written",
+    "missing": "a row names a file that is not there, or cannot be read: run the same command again, it is made anew",
+    "changed": "the bytes of a file are not those that were written: run the same command again, it is made anew",
     "unexplained": "no row names this file",
     "unsafe": "a row names a place outside the folder",
     "twice": "two rows have one id, or name one file",
     "unfinished": "the job has not come to its end: run it again",
 }
-_OWN = ("manifest.jsonl", "sources.private.jsonl")
 
 # %% ../nbs/0_ground/06b_verify.ipynb #adc4ecb0
 @dataclass(frozen=True)
@@ -44,7 +42,8 @@ class Verification:
 
     target: Path
     rows: int  # inputs in the manifest
-    files: int  # outputs that are there and unchanged
+    named: int  # outputs that the rows name
+    files: int  # of these, how many are there and unchanged
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -54,68 +53,59 @@ class Verification:
 
     def as_dict(self) -> dict:
         "Ready for JSON."
-        return {"rows": self.rows, "files": self.files, "counts": self.counts, "findings": [vars(one) for one in self.findings]}
+        numbers = {"rows": self.rows, "named": self.named, "files": self.files}
+        return numbers | {"counts": self.counts, "findings": [vars(one) for one in self.findings]}
 
     def __repr__(self):
         faults = ", ".join(f"{count} {kind}" for kind, count in self.counts.items()) or "nothing wrong"
-        return f"Verification({self.rows} rows, {self.files} files: {faults})"
+        return f"Verification({self.files} of {self.named} files as written, {self.rows} rows: {faults})"
 
     def _repr_html_(self):
-        return html_card("Verification", {"rows": self.rows, "files as written": self.files, **self.counts})
+        whole = {"files as written": f"{self.files} of {self.named}", "rows": self.rows}
+        return html_card("Verification", whole | self.counts)
 
 # %% ../nbs/0_ground/06b_verify.ipynb #62a0bc2e
-def _fault_of(target: Path, name: str, digest: str) -> str | None:
-    "What is wrong with one output, or None."
-    try:
-        path = inside(target, str(name))
-    except DataError:
-        return "unsafe"
-    if not path.is_file() or path.is_symlink():
-        return "missing"
-    with open(path, "rb") as file:
-        return None if hashlib.file_digest(file, "sha256").hexdigest() == digest else "changed"
-
-
 def _strangers(target: Path, named: Counter) -> list[Finding]:
-    "Files that no row names."
-    found = []
+    "Files that no row names, and that no unfinished job is about to remove."
+    leaving = (name for row in Manifest(target / SUPERSEDED).rows() for name in row["outputs"])
+    found, known = [], {MANIFEST, PRIVATE, SUPERSEDED, *leaving, *named}
     for place, folders, names in os.walk(target):
         folders[:] = sorted(name for name in folders if name != WORK)
         relative = Path(place).relative_to(target)
         found += [(relative / name).as_posix() for name in sorted(names)]
-    return [Finding("unexplained", name) for name in found if name not in named and name not in _OWN]
+    return [Finding("unexplained", name) for name in found if name not in known]
 
 
 def _unfinished(target: Path, rows: int) -> list[Finding]:
     "Signs of a job that was stopped."
-    private = Manifest(target / _OWN[1])
-    expected = len(private.rows()) if (target / _OWN[1]).is_file() else rows
-    torn = bool(Manifest(target / _OWN[0]).torn())
-    return [Finding("unfinished", _OWN[0])] if rows < expected or torn or (target / WORK).exists() else []
+    expected = len({row.get("id") for row in Manifest(target / PRIVATE).rows()})
+    left_over = any((target / name).exists() for name in (WORK, SUPERSEDED))
+    return [Finding("unfinished", MANIFEST)] if rows < expected or left_over or Manifest(target / MANIFEST).torn() else []
 
 # %% ../nbs/0_ground/06b_verify.ipynb #713cbfb5
 def verify(
     target: str | os.PathLike,  # a folder that `run_batch`, `convert` or `medkit deid` wrote
     *,
-    on_progress: Callable[[int, int], None] | None = None,  # called with rows done and all rows
+    on_progress: Callable[[int, int], None] | None = None,  # called with rows done, from 0, and all rows
 ) -> Verification:
     """Hash every output again and compare it with the manifest.
 
     Raises `DataError` ("not_found", "bad_manifest", "not_readable").
     """
-    target = Path(target)
-    if not (target / _OWN[0]).is_file():
-        raise DataError("not_found", f"There is no {_OWN[0]} in `{target.name}`.", "name a folder that medkit converted",
-                        found="a folder without it" if target.is_dir() else "no such folder", expected=f"a folder with {_OWN[0]}")
-    rows = Manifest(target / _OWN[0]).rows()
-    findings, named, whole = [], Counter(), 0
+    target, tell = Path(target), on_progress or (lambda *_: None)
+    if not (target / MANIFEST).is_file():
+        raise DataError("not_found", f"There is no {MANIFEST} in `{target.name}`.", "name a folder that medkit converted",
+                        found="a folder without it" if target.is_dir() else "no such folder",
+                        expected=f"a folder with {MANIFEST}")
+    rows = Manifest(target / MANIFEST).rows()
+    findings, named = [], Counter()
+    tell(0, len(rows))
     for done, row in enumerate(rows, 1):
-        made = list(zip(row.get("outputs", ()), row.get("output_sha256", ()))) if row.get("status") in ("ok", "ok_warn") else []
-        faults = [Finding(fault, str(name)) for name, digest in made if (fault := _fault_of(target, name, digest))]
-        named.update(str(name) for name, _ in made)
-        findings, whole = findings + faults, whole + len(made) - len(faults)
-        if on_progress:
-            on_progress(done, len(rows))
-    ids = Counter(str(row.get("id")) for row in rows)
+        made = outputs_of(row)
+        findings += [Finding(fault, name) for name, digest in made if (fault := output_fault(target, name, digest))]
+        named.update(name for name, _ in made)
+        tell(done, len(rows))
+    whole, ids = named.total() - len(findings), Counter(str(row.get("id")) for row in rows)
     findings += [Finding("twice", name) for name, count in [*ids.items(), *named.items()] if count > 1]
-    return Verification(target, len(rows), whole, tuple(findings + _strangers(target, named) + _unfinished(target, len(rows))))
+    findings += _strangers(target, named) + _unfinished(target, len(rows))
+    return Verification(target, len(rows), named.total(), whole, tuple(findings))

@@ -20,6 +20,7 @@ from medkit.desk import WORK, Desk, Job
 from medkit.errors import DataError
 from medkit.files import Manifest, sha256
 from medkit.isolate import Limits
+from medkit.verify import FAULTS, verify
 
 JOB = Job("jobs:act")
 QUICK = Limits(seconds=1.5, memory_mb=1024)
@@ -249,9 +250,183 @@ def test_progress_counts_every_input_once(tmp_path):
     source = fill(tmp_path / "in", {f"{number:03d}": "fine" for number in range(70)})
     (source / "link").symlink_to("/etc/hostname")
     seen = []
-    run_batch(JOB, source, tmp_path / "out", on_progress=lambda done, total, row: seen.append((done, total, row["status"])))
-    assert [done for done, _, _ in seen] == list(range(2, 72)) and {total for _, total, _ in seen} == {71}
-    assert Counter(status for _, _, status in seen) == {"ok": 70}
+    run_batch(JOB, source, tmp_path / "out", on_progress=lambda done, total, row: seen.append((done, total, row.get("status"))))
+    assert seen[0] == (1, 71, None)  # before the first result: what is done already
+    assert [done for done, _, _ in seen] == list(range(1, 72)) and {total for _, total, _ in seen} == {71}
+    assert Counter(status for _, _, status in seen[1:]) == {"ok": 70}
+    seen.clear()
+    run_batch(JOB, source, tmp_path / "out", on_progress=lambda *call: seen.append(call))
+    assert seen == [(71, 71, {})]
+
+
+def held(target: Path) -> dict[str, bytes]:
+    return {path.relative_to(target).as_posix(): path.read_bytes() for path in target.rglob("*") if path.is_file()}
+
+
+def test_a_second_source_does_not_take_the_place_of_the_first(tmp_path):
+    first, second = (fill(tmp_path / who / "loop", {"1": f"picture of {who}", "2": f"another of {who}"}) for who in ("pA", "pB"))
+    os.utime(second / "1", ns=(stamp := (first / "1").stat().st_mtime_ns, stamp))  # same name, size and time: as from an archive
+    os.utime(second / "2", ns=(stamp := (first / "2").stat().st_mtime_ns, stamp))
+    run_batch(JOB, first, tmp_path / "out")
+    before = held(tmp_path / "out")
+    for source in (second, second / "1"):
+        with pytest.raises(DataError) as caught:
+            run_batch(JOB, source, tmp_path / "out")
+        assert caught.value.reason == "already_exists" and "pA" in caught.value.found and "resume=False" in caught.value.hint
+    assert held(tmp_path / "out") == before
+    report = run_batch(JOB, second, tmp_path / "out", resume=False)
+    assert report.resumed == 0 and report.counts["ok"] == 2
+    assert b"PICTURE OF PB" in held(tmp_path / "out").values() and verify(tmp_path / "out").findings == ()
+    with pytest.raises(DataError, match="already_exists"):
+        run_batch(JOB, first, tmp_path / "out")
+
+
+def test_another_disc_under_the_same_path_is_another_source(tmp_path):
+    source = fill(tmp_path / "cdrom", {"IM0": "picture of one", "IM1": "another", "VIEWER": "refuse"})
+    run_batch(JOB, source, tmp_path / "out")
+    fill(source, {"IM0": "picture of somebody else", "IM1": "a fourth one"})
+    with pytest.raises(DataError, match="already_exists"):
+        run_batch(JOB, source, tmp_path / "out")
+
+
+def test_a_source_that_was_moved_is_known_by_its_content(tmp_path):
+    source = fill(tmp_path / "in", {"1": "one", "2": "two", "3": "refuse"})
+    run_batch(JOB, source, tmp_path / "out")
+    moved = source.rename(tmp_path / "moved")
+    assert run_batch(JOB, moved, tmp_path / "out").resumed == 2  # what failed is tried again
+    shutil.copytree(moved, tmp_path / "copied", copy_function=shutil.copyfile)  # other times
+    fill(tmp_path / "copied", {"4": "four"})
+    assert run_batch(JOB, tmp_path / "copied", tmp_path / "out").counts["ok"] == 3
+    assert verify(tmp_path / "out").findings == ()
+    with pytest.raises(DataError, match="already_exists"):  # it lacks one input that has a result
+        run_batch(JOB, moved, tmp_path / "out")
+
+
+def test_a_target_whose_source_is_not_recorded_is_left_alone(tmp_path):
+    source = fill(tmp_path / "in", {"1": "one"})
+    run_batch(JOB, source, tmp_path / "out")
+    (tmp_path / "out" / "sources.private.jsonl").unlink()
+    with pytest.raises(DataError, match="not recorded"):
+        run_batch(JOB, source, tmp_path / "out")
+    assert run_batch(JOB, source, tmp_path / "out", resume=False).counts["ok"] == 1
+
+
+@pytest.mark.parametrize("other", [Job("jobs:act", {"named": "x"}), Job("jobs:act", secret=b"other")], ids=["options", "key"])
+def test_other_options_leave_no_file_of_the_old_ones(tmp_path, other):
+    source = fill(tmp_path / "in", {"a": "frames 3", "b": "fine", "gone": "fine", "c": "same 1", "d": "same 1"})
+    run_batch(JOB, source, tmp_path / "out")
+    orphan = f"{JOB.input_id('gone')}.txt"
+    (source / "gone").unlink()
+    (source / "a").write_text("frames 2")
+    (tmp_path / "out" / "mine.txt").write_text("not ours")
+    report = run_batch(other, source, tmp_path / "out")
+    assert report.resumed == 0 and report.counts == {"ok": 3, "ok_warn": 0, "skipped": 1, "failed": 0}
+    named = {name for row in report.files for name in row["outputs"]}
+    assert {name for name in held(tmp_path / "out") if name.endswith(".txt")} == named | {orphan, "mine.txt"}
+    assert {(one.kind, one.name) for one in verify(tmp_path / "out").findings} == {("unexplained", orphan), ("unexplained", "mine.txt")}
+    run_batch(other, source, tmp_path / "out", resume=False)  # what no row names is nobody's to remove
+    assert orphan in held(tmp_path / "out")
+
+
+def test_a_stopped_replacement_is_brought_to_its_end_by_the_next_run(tmp_path):
+    source = fill(tmp_path / "in", {f"{number}": "frames 1" for number in range(8)})
+    run_batch(JOB, source, tmp_path / "out")
+    old = [name for name in held(tmp_path / "out") if name.endswith(".txt")]
+    other = Job("jobs:act", secret=b"other")
+
+    class Stop(BaseException):
+        pass
+
+    def stop(done, total, row):
+        if done == 3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run_batch(other, source, tmp_path / "out", on_progress=stop)
+    assert set(old) <= held(tmp_path / "out").keys()  # until the new ones are complete
+    assert verify(tmp_path / "out").counts["unfinished"] == 1
+    report = run_batch(other, source, tmp_path / "out")
+    assert report.resumed >= 3 and report.counts["ok"] == 8 and verify(tmp_path / "out").findings == ()
+    assert not any((tmp_path / "out" / name).parent.exists() for name in old)  # nor their folders
+
+
+def test_nothing_outside_is_removed_whatever_an_old_manifest_names(tmp_path):
+    source = fill(tmp_path / "in", {"1": "one"})
+    fill(tmp_path, {"out/keep/mine.txt": "mine", "precious": "mine too"})
+    (tmp_path / "out" / "link").symlink_to(tmp_path / "precious")
+    (tmp_path / "out" / "elsewhere").symlink_to(tmp_path)
+    names = ["../precious", str(tmp_path / "precious"), "link", "elsewhere/precious", "keep", "sources.private.jsonl", ".", ""]
+    row = {"id": "x", "status": "ok", "outputs": names, "output_sha256": ["0"] * len(names)}
+    Manifest(tmp_path / "out" / "manifest.jsonl").append(row)
+    run_batch(JOB, source, tmp_path / "out", resume=False)
+    assert (tmp_path / "precious").read_text() == "mine too" and (tmp_path / "out" / "keep" / "mine.txt").exists()
+    assert (tmp_path / "out" / "link").is_symlink() and (tmp_path / "out" / "sources.private.jsonl").exists()
+
+
+def test_a_damaged_output_is_made_anew(tmp_path):
+    source = fill(tmp_path / "in", {"1": "one", "2": "two", "3": "three"})
+    first = run_batch(JOB, source, tmp_path / "out")
+    whole = held(tmp_path / "out")
+    for row in first.files[:2]:
+        (tmp_path / "out" / row["outputs"][0]).write_text("eno"[: 3 * (row["source"] == "1")])
+    assert verify(tmp_path / "out").counts == {"changed": 2}
+    assert run_batch(JOB, source, tmp_path / "out").resumed == 1
+    assert verify(tmp_path / "out").findings == ()
+    assert {name: data for name, data in held(tmp_path / "out").items() if name.endswith("txt")} == {
+        name: data for name, data in whole.items() if name.endswith("txt")}
+
+
+def test_the_full_cause_is_kept_in_the_private_list_alone(tmp_path):
+    source = fill(tmp_path / "in", HOSTILE | {"m": "same 7", "n": "same 7"})
+    (source / "link").symlink_to("/etc/hostname")
+    (source / "Doe").symlink_to("nowhere")
+    report = run_batch(JOB, source, tmp_path / "out", limits=QUICK)
+    details = {row["source"]: row["detail"] for row in report.files if row["detail"]}
+    assert details.keys() == REASONS.keys() | {"link", "Doe", "n"}
+    assert details["b"] == "b is cut" and details["c"] == "ValueError: a secret name" and "took too long" in details["d"]
+    assert details["link"] == "a link to /etc/hostname" and details["n"] == "the same as m"
+    assert all(len(text) <= 300 and "\n" not in text for text in details.values())
+    private = Manifest(tmp_path / "out" / "sources.private.jsonl").rows()
+    assert all("detail" in row for row in private) and "folder" in private[0] and len(private) == len(report.files)
+    manifest = (tmp_path / "out" / "manifest.jsonl").read_text()
+    assert not any(word in manifest for word in ('"detail"', "secret", "hostname", "nowhere", "is cut"))
+    assert all(row["hint"] for row in report.files if row["reason"])
+    again = run_batch(JOB, source, tmp_path / "out", limits=QUICK)
+    assert {row["source"]: row["detail"] for row in again.files if row["detail"]} == details
+
+
+def test_details_of_a_stopped_job_are_carried_over(tmp_path):
+    source = fill(tmp_path / "in", {"0": "refuse", "1": "odd"} | {f"a{number}": "fine" for number in range(30)})
+
+    class Stop(BaseException):
+        pass
+
+    def stop(done, total, row):
+        if done == 20:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run_batch(JOB, source, tmp_path / "out", workers=1, on_progress=stop)
+    report = run_batch(JOB, source, tmp_path / "out", workers=1)
+    assert report.resumed >= 20
+    assert [row["detail"] for row in report.files] == ["0 is cut", "ValueError: a secret name"] + [None] * 30
+    books(tmp_path / "out")
+
+
+def test_verification_counts_outputs_apart_from_rows(tmp_path):
+    source = fill(tmp_path / "in", {"a": "frames 3", "b": "same 1", "c": "same 1", "d": "refuse"})
+    run_batch(JOB, source, tmp_path / "out")
+    calls = []
+    found = verify(tmp_path / "out", on_progress=lambda *call: calls.append(call))
+    assert (found.rows, found.named, found.files) == (4, 4, 4) and calls == [(done, 4) for done in range(5)]
+    next((tmp_path / "out").rglob("0.txt")).unlink()
+    found = verify(tmp_path / "out")
+    assert (found.named, found.files, found.as_dict()["named"]) == (4, 3, 4)
+    assert repr(found) == "Verification(3 of 4 files as written, 4 rows: 1 missing)" and "again" in FAULTS["missing"]
+
+
+def test_a_worker_with_the_least_memory_does_its_work(tmp_path):
+    assert run_batch(JOB, fill(tmp_path / "in", {"1": "one"}), tmp_path / "out", limits=Limits(memory_mb=64)).counts["ok"] == 1
 
 
 @pytest.fixture

@@ -156,6 +156,31 @@ def test_slice_viewer_follows_the_keyboard(page):
     assert nothing_in_the_way(page)
 
 
+def test_controls_are_reached_as_the_page_says(page):
+    "Click the cell's number, press Tab: the slider has the focus. On a list, Space, an arrow and Enter choose."
+    cell = page.locator(".jp-CodeCell", has=page.locator("img.widget-image, img.jupyter-widget-image")).first
+    page.locator("img.widget-image, img.jupyter-widget-image").nth(3).wait_for()  # the last viewer: the run is over
+    cell.scroll_into_view_if_needed()
+    page.wait_for_timeout(1000)
+    cell.locator(".jp-InputPrompt").first.click()
+    for _ in range(3):  # a click on an active cell leaves the focus on its slider's number, two Tabs from the next slider
+        page.keyboard.press("Tab")
+        page.wait_for_timeout(200)
+        if "noUi-handle" in page.evaluate("() => document.activeElement.className"):
+            break
+    else:
+        raise AssertionError("Tab did not reach a slider")
+    presets = cell.locator("select").first
+    chosen = "list => list.selectedOptions[0].text"
+    before = presets.evaluate(chosen)
+    presets.focus()
+    for key in ("Space", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+        page.wait_for_timeout(200)
+    assert presets.evaluate(chosen) != before
+    assert page.evaluate("() => document.activeElement.tagName") == "SELECT", "the key left the list"
+
+
 def test_signal_viewer_follows_the_keyboard(page):
     picture = page.locator("img.widget-image, img.jupyter-widget-image").nth(1)
     picture.wait_for()

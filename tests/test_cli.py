@@ -57,7 +57,7 @@ def test_nothing_converted_is_exit_code_two(scans, tmp_path, name, reason):
 def test_help_shows_every_command_with_an_example():
     done = medkit_command("--help")
     assert done.returncode == 0
-    for command in ("doctor", "tour", "convert", "verify", "headers", "deid", "audit", "vitals", "data"):
+    for command in ("doctor", "tour", "convert", "verify", "headers", "deid", "audit", "key", "vitals", "data"):
         assert command in done.stdout
         assert "Example:" in medkit_command(command, "--help").stdout
 

@@ -24,13 +24,15 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import (
-    CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless,
-    SegmentationStorage,
+    CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, MRImageStorage, RLELossless,
+    SecondaryCaptureImageStorage, SegmentationStorage,
 )
 
 from medkit.errors import DataError, ImageError, MedkitError
 from medkit.imaging.deid import audit_deidentified, deidentify, deidentify_file, pseudonym, read_key
 from medkit.imaging.dicom import read_image
+from medkit.imaging.series import read_series
+from medkit.imaging.share import deidentify_folder
 
 KEY = bytes(range(32))
 # what can stand in a dataset: neither file meta nor commands, and of a kind that pydicom knows
@@ -464,7 +466,7 @@ def test_packaged_files_come_out_clean_and_readable(name, tmp_path):
 
 @pytest.mark.parametrize("name, reason", [
     ("UN_sequence.dcm", "bad_header"), ("rtplan_truncated.dcm", "truncated"), ("MR_truncated.dcm", "truncated"),
-    ("DICOMDIR", "unsupported_format"),
+    ("DICOMDIR", "no_pixels"),
 ])
 def test_files_that_cannot_be_made_safe_are_refused(name, reason, tmp_path):
     path = get_testdata_file(name, download=False)
@@ -492,12 +494,85 @@ def test_kinds_that_often_hold_text_are_remarked(modality, tmp_path):
     assert [item.kind for item in audit_deidentified(tmp_path / "out.dcm")] == ["burned_in_unknown"]
 
 
-@pytest.mark.parametrize("uid", ["1.2.840.10008.5.1.4.1.1.104.1", "1.2.840.10008.5.1.4.1.1.104.2", "1.2.840.10008.1.3.10",
+@pytest.mark.parametrize("uid", ["1.2.840.10008.5.1.4.1.1.104.1", "1.2.840.10008.5.1.4.1.1.104.2",
                                  "1.2.840.10008.5.1.4.1.1.9.4.1"])
-def test_documents_recordings_and_directories_are_refused(uid):
+def test_documents_and_recordings_are_refused(uid):
     with pytest.raises(ImageError) as caught:
         deidentify(base(SOPClassUID=uid), KEY)
     assert caught.value.reason == "unsupported_format"
+
+
+def test_a_dicomdir_is_left_out_and_fails_nothing(tmp_path):
+    (tmp_path / "cd").mkdir()
+    for name in ("DICOMDIR", "CT_small.dcm"):
+        shutil.copy(get_testdata_file(name, download=False), tmp_path / "cd" / name)
+    report = deidentify_folder(tmp_path / "cd", tmp_path / "out", key=tmp_path / "key", workers=1)
+    assert report.counts["failed"] == 0 and report.counts["skipped"] == 1
+    (row,) = [row for row in report.files if row["status"] == "skipped"]
+    assert row["reason"] == "no_pixels" and row["hint"].startswith("an index of other files: make a new one")
+
+
+def written(dataset: Dataset, path: Path) -> Path:
+    "A file as some exports write it, whatever it lacks."
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dcmwrite(path, dataset, enforce_file_format=False)
+    return path
+
+
+@pytest.mark.parametrize("modality, stated, expected", [
+    ("CT", None, CTImageStorage), ("MR", None, MRImageStorage), ("OT", None, SecondaryCaptureImageStorage),
+    ("", None, SecondaryCaptureImageStorage), ("CT", SegmentationStorage, SegmentationStorage), ("CT", "1.2.3.4", CTImageStorage),
+])
+@pytest.mark.parametrize("empty", [True, False])
+def test_missing_class_and_instance_are_made_with_a_remark(modality, stated, expected, empty, tmp_path):
+    dataset = base(Modality=modality, BurnedInAnnotation="NO")
+    for keyword in ("SOPClassUID", "SOPInstanceUID"):
+        setattr(dataset, keyword, "") if empty else delattr(dataset, keyword)
+    if stated:
+        dataset.file_meta.MediaStorageSOPClassUID = stated
+    read_key(tmp_path / "key", create=True)
+    made = {}
+    facts = deidentify_file(written(dataset, tmp_path / "in.dcm"), made.__setitem__, {"key": str(tmp_path / "key")}, lambda: None)
+    safe = dcmread(io.BytesIO(*made.values()))
+    assert safe.SOPClassUID == safe.file_meta.MediaStorageSOPClassUID == expected
+    assert safe.SOPInstanceUID.startswith("2.25.") and safe.SOPInstanceUID.is_valid
+    assert "the file had no SOP instance UID: one was made" in facts["notes"] and any("SOP class UID" in note for note in facts["notes"])
+
+
+def test_a_made_instance_follows_key_and_content(tmp_path):
+    def instance(key: bytes = KEY, **values):
+        dataset = base(**values)
+        del dataset.SOPInstanceUID
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return deidentify(dcmread(written(dataset, tmp_path / "a.dcm"), force=True), key).SOPInstanceUID
+
+    others = [instance(KEY[::-1]), instance(InstanceNumber=2), instance(PixelData=bytes(32)), instance(ImageComments="removed")]
+    assert len({instance(), instance(), *others}) == 5
+
+
+def test_an_object_without_picture_and_class_is_still_refused(tmp_path):
+    dataset = base()
+    del dataset.SOPClassUID, dataset.PixelData
+    read_key(tmp_path / "key", create=True)
+    made = {}
+    with pytest.raises(ImageError) as caught:
+        deidentify_file(written(dataset, tmp_path / "in.dcm"), made.__setitem__, {"key": str(tmp_path / "key")}, lambda: None)
+    assert caught.value.reason == "bad_header" and not made
+
+
+def test_a_real_series_without_uids_comes_out_whole(real_data, tmp_path):
+    source = real_data / "imaging" / "totalsegmentator" / "example_ct_dicom"
+    if not source.is_dir():
+        pytest.skip("the example series of TotalSegmentator is not here")
+    report = deidentify_folder(source, tmp_path / "out", key=tmp_path / "key", workers=1)
+    assert report.counts["failed"] == 0 and len(list((tmp_path / "out").rglob("*.dcm"))) == len(list(source.iterdir()))
+    assert all("the file had no SOP instance UID: one was made" in row["notes"] for row in report.files)
+    before, after = read_series(source), read_series(next((tmp_path / "out").glob("*/*/")))
+    assert (before.voxels == after.voxels).all() and np.allclose(before.affine, after.affine)
+    (tmp_path / "out" / "sources.private.jsonl").unlink()
+    assert audit_deidentified(tmp_path / "out") == []
 
 
 def test_a_report_loses_its_text():
@@ -622,6 +697,8 @@ def test_png_tail_and_torn_png_are_listed(tmp_path):
     ("PatientName,score\nJane,1\n", {"identifier"}), ("note\n=cmd|' /C calc'!A0\n", {"formula"}), ("a;b\n1;@SUM(A1)\n", {"formula"}),
     ("x\n-1.5\n+3e2\n", set()), ("when\n29.02.2024\n", {"date"}), ("x\njane@example.org\n", {"email"}), ("x\n+49 89 12345678\n", {"phone", "formula"}),
     ("x\nDoe^Jane\n", {"person_name"}), ("x\n1.2.276.0.7230010.3.1.4\n", {"uid"}), ("start_s,heart_rate_bpm\n0.0,61.5\n", set()),
+    ("position\n-158.1\\-75.7\n\"-1, -2\"\n", set()), ("x\n-1\\=1\n", {"formula"}), ("x\n1.2.840.10008.1.2.8.1\n", set()),
+    ("x\n1.2.840.10008.20240229101530.7\n", {"uid"}), ("x\n0.20101123\\0.5\n", set()),
     ("=header\n1\n", {"formula"}), ("", set()), ("\ufeffMRN\n12\n", {"identifier"}),
 ])
 def test_tables(text, kinds, tmp_path):
@@ -632,10 +709,50 @@ def test_tables(text, kinds, tmp_path):
 @pytest.mark.parametrize("name, kind", [
     ("Doe^Jane.png", "person_name"), ("Doe, Jane.png", "person_name"), ("scan_20240229.png", "date"), ("2024-02-29", "date"),
     ("4711234.png", "number"), ("MRN-88.png", "number"), ("1.2.276.0.7230010.3.1.dcm", "uid"),
+    ("Müller_Jörg", "person_name"), ("JOHN_DOE", "person_name"), ("Doe_John.nii.gz", "person_name"), ("Doe-John.png", "person_name"),
+    ("John Doe", "person_name"), ("MR_DOE", "person_name"), ("Mu\u0308ller_Jo\u0308rg", "person_name"), ("O'Hara_Jane", "person_name"),
 ])
 def test_names(name, kind, tmp_path):
     (tmp_path / name).mkdir()
     assert [(item.kind, item.where) for item in audit_deidentified(tmp_path)] == [(kind, "name")]
+
+
+@pytest.mark.parametrize("name", [
+    "without_tumour", "with_tumour", "manifest.jsonl", "CT_small.dcm", "MR_small.dcm", "MR_small_RLE.dcm", "IMG_0001", "IM000012", "slice_07.png",
+    "0123456789abcdef", "0123456789abcdef.0.png", "sim-00012", "headers.csv", "SC_rgb_small_odd.dcm", "CT_ABDOMEN", "T1_MPRAGE", "Head Neck",
+    "README", "SERIES_1", "John", "john_doe", "DICOMDIR",
+])
+def test_names_that_tell_nothing(name, tmp_path):
+    (tmp_path / name).mkdir()
+    (tmp_path / "empty.csv").touch()
+    assert audit_deidentified(tmp_path) == []
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".md", ".html", ".log", ".xml"])
+def test_free_text_is_never_settled(suffix, tmp_path):
+    (tmp_path / f"a{suffix}").write_text("Patient John Doe born 1960-01-01, tel 0171 2345678")
+    (tmp_path / f"b{suffix}").write_text("the tall one from bed 7\nsaid: hello\n")
+    found = [(item.file[0], item.kind) for item in audit_deidentified(tmp_path)]
+    assert {kind for file, kind in found if file == "a"} == {"person_name", "date", "phone", "unchecked"}
+    assert [kind for file, kind in found if file == "b"] == ["unchecked"]
+
+
+def test_nothing_to_audit_is_no_comfort(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    with pytest.raises(DataError) as caught:
+        audit_deidentified(tmp_path)
+    assert caught.value.reason == "empty"
+    (tmp_path / "a" / "Doe_Jane").mkdir()
+    assert [item.kind for item in audit_deidentified(tmp_path)] == ["person_name"]
+
+
+def test_the_audit_tells_how_far_it_is(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for number in range(3):
+        (tmp_path / "folder" / f"{number}.csv").write_text("x\n1\n")
+    calls = []
+    assert audit_deidentified(tmp_path, on_progress=lambda *call: calls.append(call)) == []
+    assert calls == [(done, 3, {}) for done in range(4)]
 
 
 def test_links_pipes_keys_and_private_lists_are_named_not_opened(tmp_path):

@@ -549,7 +549,7 @@ def test_an_overlay_in_the_high_bits(tmp_path):
     dataset.save_as(path)
     image = read_image(path)
     assert image.overlays == (0x6002,) and (image.overlay() == drawn).all()
-    assert image.pixels().max() == 4095 and "an overlay of the file is not drawn" in image.notes
+    assert image.pixels().max() == 4095 and "an overlay of the file is left out of the picture" in image.notes
 
 
 def test_an_overlay_with_frames_of_its_own(tmp_path):
@@ -591,7 +591,7 @@ def test_notes_quote_nothing_of_the_file(tmp_path):
     charset = at if at > 0 else broken.find(b"\x08\0\x08\0CS")
     broken[charset:charset] = b"\x08\0\x05\0CS\x0c\0SecretOdd^x "
     (tmp_path / "charset.dcm").write_bytes(broken)
-    fixed = {"pydicom warned about the file", "text is burned into the pixels", "an overlay of the file is not drawn"}
+    fixed = {"pydicom warned about the file", "text is burned into the pixels", "an overlay of the file is left out of the picture"}
     assert set(read_image(tmp_path / "charset.dcm").notes) | set(image.notes) <= fixed
 
 
@@ -649,3 +649,14 @@ def test_a_header_that_lies_about_run_length_pixels(tmp_path, name, tags):
     with pytest.raises(ImageError) as caught:
         changed(name, tmp_path / "lie.dcm", **tags).display()
     assert caught.value.reason == "bad_header"
+
+
+@pytest.mark.parametrize("left", range(8))
+def test_a_copy_cut_before_its_pixels_is_never_taken_for_a_header(left, tmp_path):
+    "However many bytes of the next element are left behind, up to none at all, which nobody can tell from a whole header."
+    data = (PACKAGED / "CT_small.dcm").read_bytes()
+    place = data.index(b"\x28\0\x10\0US")  # Rows
+    (tmp_path / "cut.dcm").write_bytes(data[: place + left])
+    with pytest.raises(ImageError) as caught:
+        read_image(tmp_path / "cut.dcm")
+    assert caught.value.reason == ("truncated" if left else "no_pixels")

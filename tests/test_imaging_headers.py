@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydicom.data import get_charset_files, get_testdata_file
 
 import medkit.imaging.headers
+from medkit.desk import Job
 from medkit.errors import DataError, MedkitError
 from medkit.imaging.headers import PERSONAL, TECHNICAL, _unharmed, read_headers, write_headers
 
@@ -80,7 +81,7 @@ def test_every_file_has_a_row(tmp_path):
     os.symlink(tmp_path / "nowhere", tmp_path / "broken_link")
     os.symlink(tmp_path, tmp_path / "loop")
     os.mkfifo(tmp_path / "pipe")
-    table = read_headers(tmp_path)
+    table = read_headers(tmp_path, private=True)
     assert dict(zip(table["file"], table["reason"])) == {
         "IM_0001": "", "bare": "", "empty.dcm": "empty", "page.dcm": "not_dicom", "cut.dcm": "truncated", "only_pixels_cut.dcm": "",
         "deep/er/x.dcm": "", "broken_link": "not_readable", "loop": "not_readable", "pipe": "not_readable",
@@ -171,11 +172,58 @@ def test_odd_folders(folder):
 def test_an_empty_folder_gives_an_empty_table(tmp_path):
     assert len(read_headers(tmp_path)) == 0
     (tmp_path / "out").mkdir()
-    assert list(write_headers(tmp_path / "out", tmp_path / "t.csv").columns[:3]) == ["file", "reason", "patient"]
+    assert list(write_headers(tmp_path / "out", tmp_path / "t.csv").columns[:3]) == ["id", "reason", "patient"]
+    assert list(read_headers(tmp_path / "out", private=True).columns[:1]) == ["file"]
 
 
 @pytest.mark.skipif(DATA is None, reason="MEDKIT_DATA is not set: real recordings are not here")
 def test_real_files():
-    table = read_headers(DATA / "pydicom-data")
+    table = read_headers(DATA / "pydicom-data", private=True)
     assert len(table) == sum(len(names) for _, _, names in os.walk(DATA / "pydicom-data"))
     assert (table[table["file"].str.endswith(".dcm")]["reason"] == "").mean() > 0.95
+
+
+def test_names_of_files_are_numbers_unless_private(tmp_path):
+    from medkit.imaging import convert
+
+    (tmp_path / "scans" / "Müller, Jörg").mkdir(parents=True)
+    shutil.copy(CT, tmp_path / "scans" / "Müller, Jörg" / "CT_small.dcm")
+    table = write_headers(tmp_path / "scans", tmp_path / "table.csv")
+    text = (tmp_path / "table.csv").read_text("utf-8-sig")
+    assert "Müller" not in text and "CT_small" not in text and "file" not in table.columns
+    report = convert(tmp_path / "scans", tmp_path / "out", workers=1)
+    assert list(table["id"]) == [row["id"] for row in report.files] == [Job("").input_id("Müller, Jörg/CT_small.dcm")]
+    one = convert(CT, tmp_path / "one", workers=1)
+    assert list(read_headers(CT)["id"]) == [row["id"] for row in one.files]
+    assert list(read_headers(tmp_path / "scans", private=True)["file"]) == ["Müller, Jörg/CT_small.dcm"]
+
+
+@pytest.mark.parametrize("name", ["-leading/x.dcm", "=1+1", "-5", "@home/x.dcm", "+1.dcm", "plain.dcm"])
+def test_a_file_can_be_found_by_its_cell(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    shutil.copy(CT, tmp_path / name)
+    table = write_headers(tmp_path, tmp_path / "table.csv", ["Rows"], private=True)
+    (row,) = rows_of(tmp_path / "table.csv")
+    assert (tmp_path / row["file"]).is_file() and not row["file"].startswith(("=", "+", "-", "@")) and table["file"][0] == name
+
+
+def test_progress_counts_files(tmp_path):
+    for number in range(3):
+        shutil.copy(CT, tmp_path / f"{number}.dcm")
+    calls = []
+    write_headers(tmp_path, tmp_path / "table.csv", on_progress=lambda *call: calls.append(call))
+    assert calls == [(done, 3, {}) for done in range(4)]
+
+
+def test_the_audit_has_nothing_to_say_of_a_table_of_clean_files(tmp_path):
+    from medkit.imaging import audit_deidentified, deidentify_folder
+
+    (tmp_path / "in").mkdir()
+    for name in ("CT_small.dcm", "MR_small.dcm", "JPEG2000.dcm", "examples_overlay.dcm"):
+        shutil.copy(get_testdata_file(name, download=False), tmp_path / "in")
+    deidentify_folder(tmp_path / "in", tmp_path / "shared", key=tmp_path / "key", workers=1)
+    (tmp_path / "tables").mkdir()
+    write_headers(tmp_path / "shared", tmp_path / "tables" / "headers.csv")
+    text = (tmp_path / "tables" / "headers.csv").read_text("utf-8-sig")
+    assert "-158.135803\\" in text and "JPEG 2000" in text
+    assert audit_deidentified(tmp_path / "tables") == []

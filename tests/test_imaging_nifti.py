@@ -172,6 +172,21 @@ def test_odd_paths(path, tmp_path, monkeypatch):
             act()
 
 
+def test_a_second_run_replaces_the_file_and_a_failed_one_leaves_it(tmp_path):
+    path = write_nifti(made_up(), tmp_path / "a.nii.gz")
+    whole = path.read_bytes()
+    with pytest.raises(ImageError, match="bad_shape"):
+        write_nifti(replace(made_up(), voxels=np.full((4, 6, 5), 2**40)), path)
+    assert path.read_bytes() == whole
+    brighter = replace(made_up(), voxels=made_up().voxels + 1)
+    write_nifti(brighter, path)
+    assert (read_nifti(path).voxels == brighter.voxels).all() and list(tmp_path.iterdir()) == [path]
+    (tmp_path / "b.nii").mkdir()
+    with pytest.raises(MedkitError) as caught:
+        write_nifti(brighter, tmp_path / "b.nii")
+    assert caught.value.reason == "not_writable"
+
+
 def test_nothing_half_written_is_left(tmp_path):
     broken = replace(made_up(), voxels=np.full((4, 6, 5), 2**40))
     with pytest.raises(ImageError, match="bad_shape"):

@@ -116,6 +116,18 @@ def test_another_grid_is_refused(tmp_path):
         read_segmentation(path, Volume(volume.voxels, volume.affine @ np.diag([1, 0.5, 0.5, 1]), (4, 0.75, 1)))
 
 
+def test_a_segmentation_of_another_patient_is_refused(tmp_path):
+    volume, datasets = source(tmp_path / "series")
+    for one in datasets:
+        one.PatientID = "p01"
+    path = by_highdicom(tmp_path / "a.dcm", datasets, two_segments(volume.shape))
+    mask = read_segmentation(path, replace(volume, patient_key="p01"))
+    assert mask.patient_key == "p01" and read_segmentation(path, volume).patient_key == "p01"  # the series states none
+    with pytest.raises(ImageError, match="two patients") as caught:
+        read_segmentation(path, replace(volume, patient_key="p02"))
+    assert caught.value.reason == "frame_mismatch" and "p01" not in str(caught.value)
+
+
 def lie(path, change):
     one = pydicom.dcmread(path)
     change(one)

@@ -206,6 +206,63 @@ def test_writing_leaves_nothing_half_done(tmp_path, monkeypatch):
     assert caught.value.reason == "not_writable" and list(tmp_path.iterdir()) == []
 
 
+def test_a_second_run_replaces_the_series_and_nothing_else(tmp_path, monkeypatch):
+    "An earlier series of medkit is replaced whole; a folder that holds anything else, or no folder, is left alone."
+    import medkit.imaging.series as module
+
+    folder = tmp_path / "series"
+    write_series(made_up(shape=(6, 8, 9)), folder)
+    write_series(made_up(seed=1), folder)
+    assert (read_series(folder).voxels == made_up(seed=1).voxels).all() and [one.name for one in tmp_path.iterdir()] == ["series"]
+
+    def fails(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(MedkitError):
+        patched.setattr(module, "_slice_dataset", fails)
+        write_series(made_up(), folder)
+    assert (read_series(folder).voxels == made_up(seed=1).voxels).all() and [one.name for one in tmp_path.iterdir()] == ["series"]
+    rename = os.rename
+
+    def fails_once(source, target):
+        if Path(target) == folder and not str(source).endswith(".old"):
+            raise OSError(5, "Input/output error")
+        rename(source, target)
+
+    with monkeypatch.context() as patched, pytest.raises(MedkitError):
+        patched.setattr(os, "rename", fails_once)
+        write_series(made_up(), folder)
+    assert (read_series(folder).voxels == made_up(seed=1).voxels).all() and [one.name for one in tmp_path.iterdir()] == ["series"]
+    packaged = Path(pydicom.data.get_testdata_file("CT_small.dcm", download=False))
+    others = {"hospital.dcm": lambda path: shutil.copy(packaged, path), "notes.txt": lambda path: path.write_text("a"), "below": Path.mkdir}
+    for name, add in others.items():
+        place = tmp_path / f"with {name}"
+        write_series(made_up(), place)
+        add(place / name)
+        before = sorted(place.iterdir())
+        with pytest.raises(MedkitError) as caught:
+            write_series(made_up(seed=1), place)
+        assert caught.value.reason == "already_exists" and sorted(place.iterdir()) == before
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(MedkitError) as caught:
+        write_series(made_up(), tmp_path / "link")
+    assert caught.value.reason == "already_exists"
+
+
+def test_several_series_are_counted_as_they_are_listed(tmp_path):
+    for number in range(14):
+        for path in write_series(made_up(shape=(2, 4, 4), seed=number), tmp_path / f"{number}"):
+            if number == 13:
+                one = pydicom.dcmread(path)
+                one.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+                one.save_as(path)
+    assert len(list_series(tmp_path)) == 14
+    with pytest.raises(ImageError, match="13 stacks of slices that are volumes, and 1 that are none") as caught:
+        read_series(tmp_path)
+    assert caught.value.reason == "several_series" and caught.value.found.count("CT, 2 axial") == 12
+    assert caught.value.found.endswith("; and 1 more") and "localizer" not in caught.value.found
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(1, 400), min_size=3, max_size=12), st.integers(0, 2**31))
 def test_even_stacks_have_no_fault_in_any_order(_, seed):

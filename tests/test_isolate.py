@@ -107,7 +107,7 @@ def test_a_result_that_json_lacks_costs_its_item():
         worker.run([1])
 
 
-@pytest.mark.parametrize("odd", [{"seconds": 0}, {"seconds": -1}, {"memory_mb": None}, {"items": True}, {"seconds": float("nan")}], ids=str)
+@pytest.mark.parametrize("odd", [{"seconds": 0}, {"seconds": -1}, {"memory_mb": None}, {"memory_mb": 1}, {"items": True}, {"seconds": float("nan")}], ids=str)
 def test_odd_limits_are_refused(odd):
     with pytest.raises(DataError) as caught:
         Limits(**odd)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medkit.errors import ImageError, SignalError
+from medkit.figures import png_bytes
 from medkit.imaging.dicom import read_image
 from medkit.imaging.phantom import simulate_abdomen
 from medkit.imaging.series import list_series, write_series
@@ -23,7 +24,7 @@ from medkit.signals.recording import Recording
 from medkit.signals.simulate import simulate_bcg
 from medkit.signals.vitals import measure_vitals
 from medkit.widgets.trace import lay_out, trace_png, trace_strip, trace_text, view_recording
-from medkit.widgets.viewer import browse_series, cut_plane, frame_png, series_options, slice_count, slice_png, slice_text, view_image, view_volume, viewer_strip
+from medkit.widgets.viewer import browse_series, cut_plane, frame_png, series_options, slice_count, slice_png, slice_text, small_png, view_image, view_volume, viewer_strip
 
 
 @pytest.fixture(scope="module")
@@ -278,14 +279,73 @@ def test_overlays_are_drawn_until_they_are_switched_off():
     size = max(rows, columns)
     bare, drawn = (pixels(frame_png(image, overlays=choice, size_px=size)) for choice in (False, True))
     if bare.shape[:2] == (rows, columns):
-        expected = np.where(image.overlay(0)[..., None], (0xF0, 0xE4, 0x42), bare)
-        assert (drawn == expected).all() and image.overlay(0).any()
+        changed, overlay = (drawn != bare).any(axis=-1), image.overlay(0)
+        assert overlay.any() and not (changed & ~overlay).any() and (drawn[changed] == (0xF0, 0xE4, 0x42)).all()
+        assert (overlay & ~changed).sum() < 0.1 * overlay.sum()  # under the letters of the edges
     viewer = view_image(image)
     before = bytes(viewer.picture.value)
     viewer.overlays.value = False
     assert bytes(viewer.picture.value) != before and "not drawn" in viewer.readout.value
-    viewer.preset.value = "lung"
-    assert bytes(viewer.picture.value) == frame_png(image, 0, "lung", overlays=False, size_px=360)
+    viewer.preset.value = "minmax"
+    assert bytes(viewer.picture.value) == frame_png(image, 0, "minmax", overlays=False, size_px=360)
+
+
+def test_the_image_viewer_offers_what_makes_sense_and_names_its_window():
+    "Presets in HU for CT alone, a slider only for several frames, the window in words."
+    from pydicom.data import get_testdata_file
+
+    opened = {name: view_image(read_image(get_testdata_file(name, download=False)))
+              for name in ("CT_small.dcm", "MR_small.dcm", "examples_ybr_color.dcm")}
+    controls = {name: [part.description for part in every_widget(viewer) if isinstance(part, widgets.Dropdown | widgets.IntSlider)]
+                for name, viewer in opened.items()}
+    assert controls == {"CT_small.dcm": ["Window"], "MR_small.dcm": ["Window"], "examples_ybr_color.dcm": ["Frame"]}
+    ct, mr, colour = opened.values()
+    assert set(PRESETS) < set(ct.preset.options) and mr.preset.options == ("as opened", "minmax")
+    ct.preset.value = "lung"
+    assert "centre -600 HU, width 1500 HU (lung)" in ct.readout.value and "Window" not in colour.readout.value
+    assert "Window centre" in mr.readout.value and "HU" not in mr.readout.value
+
+
+def test_the_image_viewer_letters_the_edges_where_the_header_states_them(tmp_path):
+    import pydicom
+    from pydicom.data import get_testdata_file
+
+    one = pydicom.dcmread(get_testdata_file("CT_small.dcm", download=False))
+    drawn = pixels(frame_png(read_image(one.filename)))
+    assert ((drawn == (0xF0, 0xE4, 0x42)).all(axis=-1)).any()
+    for stated in ([1, 0, 0, 1, 0, 0], None):
+        one.ImageOrientationPatient = stated
+        one.save_as(tmp_path / "odd.dcm")
+        drawn = pixels(frame_png(read_image(tmp_path / "odd.dcm")))
+        assert (np.ptp(drawn, axis=-1) == 0).all()
+
+
+def test_small_pictures_keep_rare_colours_greys_and_white(patient):
+    volume, mask = patient
+    full = pixels(slice_png(volume, 8, "pancreas", mask, size_px=300)).astype(int)
+    for colours, most in ((256, 40), (64, 64)):
+        few = pixels(small_png(slice_png(volume, 8, "pancreas", mask, size_px=300), colours)).astype(int)
+        assert np.abs(few - full).max() < most and len(np.unique(few.reshape(-1, 3), axis=0)) <= colours
+    white = np.full((20, 20, 3), 255, np.uint8)
+    assert (pixels(small_png(png_bytes(white), 8)) == 255).all()
+
+
+def test_labels_of_another_patient_are_not_drawn(tmp_path):
+    "Two simulated patients share one grid to the millimetre; the labels of one are never drawn on the other."
+    (volume, mask), (other, _) = (simulate_abdomen(seed=seed, shape=(8, 64, 64)) for seed in (3, 4))
+    assert np.allclose(volume.affine, other.affine) and mask.patient_key == volume.patient_key != other.patient_key
+    for act in (lambda: view_volume(other, mask), lambda: slice_png(other, 0, None, mask), lambda: other.show(mask=mask)):
+        with pytest.raises(ImageError, match="two patients") as caught:
+            act()
+        assert caught.value.reason == "frame_mismatch" and "sim-" not in str(caught.value)
+    write_series(volume, tmp_path / "with")
+    write_series(other, tmp_path / "without")
+    browser = browse_series(tmp_path, mask)
+    assert browser.viewer.volume.patient_key == mask.patient_key and browser.viewer.mask is mask
+    browser.series.value = 1 - browser.series.value
+    assert browser.viewer.mask is None and "labels belong to another scan and are not drawn" in browser.message.value
+    unstated = Mask(mask.labels, mask.names, mask.affine, mask.spacing_mm)
+    assert browse_series(tmp_path, unstated).viewer.mask is unstated
 
 
 def test_frames_are_leafed_through_and_broken_ones_named(tmp_path):

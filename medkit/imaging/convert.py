@@ -18,9 +18,9 @@ import numpy as np
 from ..batch import BatchReport, run_batch
 from ..desk import Job
 from ..errors import ImageError
-from .dicom import DicomImage, read_image, render_frame
+from .dicom import DicomImage, may_hold_text, read_image, render_frame
 from .png import encode_png
-from .window import Window, resolve_window
+from .window import PRESETS, Window, resolve_window
 from ..isolate import Limits
 
 # %% ../../nbs/1_imaging/17_convert.ipynb #48212172
@@ -36,7 +36,8 @@ def _portable(window: Window | str | int) -> dict | str | int:
         return window
     if isinstance(window, str) and window.startswith("name:"):
         return window
-    return resolve_window(window, (), np.zeros(1)).as_dict()
+    found = resolve_window(window, (), np.zeros(1))
+    return found.as_dict() | {"name": found.name}
 
 
 def _checked_options(window, bits, names, deidentify) -> dict:
@@ -92,6 +93,26 @@ def _spacing(image: DicomImage, notes: list[str]) -> list[float] | None:
         notes.append("the pixel spacing of the file cannot be used")
         return None
 
+# %% ../../nbs/1_imaging/17_convert.ipynb #c92e2d19
+_IN_HU = {window.name for window in PRESETS.values()}
+
+
+def _is_flat(picture: np.ndarray, part: float = 0.99) -> bool:
+    "Whether nearly all of a grey picture, looked at in every fourth row and column, is one grey."
+    few = picture[::4, ::4].ravel()
+    return picture.ndim == 2 and few.size > 100 and bool(np.bincount(few).max() > part * few.size)
+
+
+def _doubts(image: DicomImage, options: dict, flat: bool) -> list[str]:
+    "What a person should look at, in fixed words."
+    preset = isinstance(options["window"], dict) and options["window"].get("name") in _IN_HU
+    doubts = {
+        "a window in HU on an image that is not CT": preset and str(image.dataset.get("Modality", "")).strip() != "CT",
+        "nearly all of the picture is one grey: try another window": flat,
+        "text may be burned into the pixels: the header does not say": options["deidentify"] and may_hold_text(image.dataset),
+    }
+    return [doubt for doubt, held in doubts.items() if held]
+
 # %% ../../nbs/1_imaging/17_convert.ipynb #4e860933
 def picture_file(
     path: Path,
@@ -106,16 +127,17 @@ def picture_file(
         raise ImageError("burned_in_text", "The header says that text is burned into the pixels.",
                          "blank the text first; or use deidentify=False if the pictures stay in house",
                          found="Burned In Annotation YES", expected="pixels without text")
-    spacing, used = _spacing(image, notes), []
+    spacing, used, flat = _spacing(image, notes), [], True
     window = Window(**options["window"]) if isinstance(options["window"], dict) else options["window"]
     for frame in range(image.frames):
         picture, shown = render_frame(image, window, frame, options["bits"])
         used.append(shown and shown.as_dict())
+        flat = flat and not (shown and shown.name == "minmax") and _is_flat(picture)
         write(_frame_name(_stem(options), frame, image.frames), encode_png(picture))
         beat()
     return {"frames": image.frames, "bits": 8 * picture.itemsize, "spacing_mm": spacing,
-            "window": used[0], "window_varies": any(one != used[0] for one in used), "notes": notes,
-            **_who(image, options["secret"])}
+            "window": used[0], "window_varies": any(one != used[0] for one in used),
+            "notes": notes + _doubts(image, options, flat), **_who(image, options["secret"])}
 
 # %% ../../nbs/1_imaging/17_convert.ipynb #02281456
 @dataclass(frozen=True, repr=False)
@@ -127,7 +149,7 @@ def convert(
     source: str | os.PathLike,  # a DICOM file, or a folder searched with its subfolders
     target: str | os.PathLike,  # folder for the pictures, made if missing
     *,
-    window: Window | str | int = "header",  # a Window, preset name, header number, "header" or "minmax"
+    window: Window | str | int = "header",  # a Window, preset, header number, "name:" and a header's name, "header", "minmax"
     bits: int = 8,  # 8 or 16 for grey pictures; colour is always 8
     names: str = "hash",  # hash: of the path; mirror: folders and file names as in the source
     deidentify: bool = True,  # refuse images whose header says that text is burned in

@@ -18,6 +18,7 @@ import re
 import secrets
 import stat
 import struct
+import unicodedata
 import warnings
 import zipfile
 import zlib
@@ -38,10 +39,13 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import parse_fragments
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    UID, CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageStorage,
+    SecondaryCaptureImageStorage,
+)
 
 from ..errors import DataError, ImageError, MedkitError
-from .dicom import read_image
+from .dicom import may_hold_text, read_image
 
 # %% ../../nbs/1_imaging/16a_deid.ipynb #fedee32f
 def _bad_key(message: str, found: object, hint: str = "make a new key with `read_key(path, create=True)`") -> DataError:
@@ -129,13 +133,16 @@ def _is_known(uid: str) -> bool:
     return bool(UID(uid).type)
 
 
-def _new_uid(uid: str, key: bytes) -> str:
-    "The replacement of `uid`: an RFC 9562 version 8 UUID made from its keyed hash, written as a DICOM UID."
-    if not uid or _is_known(uid):
-        return uid
-    number = int.from_bytes(_mac(key, "uid", uid)[:16])
+def _keyed_uid(key: bytes, kind: str, text: str) -> str:
+    "An RFC 9562 version 8 UUID made from a keyed hash, written as a DICOM UID."
+    number = int.from_bytes(_mac(key, kind, text)[:16])
     number = number & ~(0xF << 76) | 8 << 76
     return f"2.25.{number & ~(3 << 62) | 2 << 62}"
+
+
+def _new_uid(uid: str, key: bytes) -> str:
+    "The replacement of `uid`."
+    return uid if not uid or _is_known(uid) else _keyed_uid(key, "uid", uid)
 
 # %% ../../nbs/1_imaging/16a_deid.ipynb #c0563768
 _DATE = re.compile(r"(\d{4})\.?(\d\d)\.?(\d\d)")
@@ -525,9 +532,9 @@ def _clean_pixels(clean: Dataset, source: Dataset) -> None:
         clean["PixelData"] = DataElement(element.tag, vr, kept)
         clean["PixelData"].is_undefined_length = _encapsulated(clean)
 
-# %% ../../nbs/1_imaging/16a_deid.ipynb #44aac013
-_DOCUMENTS = ("1.2.840.10008.5.1.4.1.1.104.", "1.2.840.10008.5.1.4.1.1.9.4.", "1.2.840.10008.1.3.10")
-_OFTEN_WRITTEN = {"US", "IVUS", "BDUS", "XA", "RF", "SC", "OT", "ES", "XC", "GM", "DG", "SM", "OP", "HC"}
+# %% ../../nbs/1_imaging/16a_deid.ipynb #17855f5e
+_INDEX = "1.2.840.10008.1.3.10"  # the class of a DICOMDIR
+_DOCUMENTS = ("1.2.840.10008.5.1.4.1.1.104.", "1.2.840.10008.5.1.4.1.1.9.4.", _INDEX)
 _LOOK = "text may be burned into the pixels: the header does not say, and this kind of picture often has some"
 _HEAD = "a head scan: the face can be rebuilt from it"
 
@@ -536,16 +543,30 @@ def _refused(message: str, hint: str, found: str, expected: str, reason: str = "
     return ImageError(reason, message, hint, found=found, expected=expected)
 
 
+def _stated_class(dataset: Dataset) -> str:
+    "The SOP class in the file meta information, or nothing."
+    return str((getattr(dataset, "file_meta", None) or {}).get("MediaStorageSOPClassUID", ""))
+
+
+def _check_kind(dataset: Dataset) -> None:
+    "Refuse what is no picture and cannot be cleaned like one. Reasons: `no_pixels`, `unsupported_format`."
+    kind = _root_text(dataset, "SOPClassUID") or _stated_class(dataset)
+    if kind == _INDEX:
+        raise _refused("A DICOMDIR holds no picture.",
+                       "an index of other files: make a new one for the shared copies if you need it",
+                       "a list of files and patients", "a file with a picture", "no_pixels")
+    if kind.startswith(_DOCUMENTS):
+        raise _refused("A document or recording cannot be cleaned by rule.", "share the pictures instead",
+                       "an object that holds no picture", "an image, or an object that refers to images")
+
+# %% ../../nbs/1_imaging/16a_deid.ipynb #44aac013
 def _check_allowed(dataset: Dataset, burned_in: str) -> None:
-    "Refuse what cannot be made safe. Reasons: `bad_option`, `unsupported_format`, `burned_in_text`."
+    "Refuse what cannot be made safe. Reasons: `bad_option`, `burned_in_text`, and those of `_check_kind`."
     if not isinstance(dataset, Dataset) or burned_in not in ("refuse", "keep"):
         raise _refused("Only a DICOM dataset can be de-identified, with burned_in refuse or keep.",
                        "pass `read_image(path).dataset`", f"{type(dataset).__name__}, {burned_in!r:.40}",
                        "a pydicom Dataset", "bad_option")
-    kind = _root_text(dataset, "SOPClassUID") or str(getattr(dataset, "file_meta", {}).get("MediaStorageSOPClassUID", ""))
-    if kind.startswith(_DOCUMENTS):
-        raise _refused("A document, recording or directory cannot be cleaned by rule.", "share the pictures instead",
-                       "an object that holds no picture", "an image, or an object that refers to images")
+    _check_kind(dataset)
     if burned_in == "refuse" and _root_text(dataset, "BurnedInAnnotation").upper() == "YES":
         raise _refused("The header says that text is burned into the pixels.",
                        "look at the pictures, then use burned_in=\"keep\" or leave them out", "BurnedInAnnotation YES",
@@ -554,20 +575,17 @@ def _check_allowed(dataset: Dataset, burned_in: str) -> None:
 # %% ../../nbs/1_imaging/16a_deid.ipynb #85b3f68a
 def _remarks(dataset: Dataset) -> list[str]:
     "What no rule can settle, in fixed words."
-    kind = _root_text(dataset, "ImageType").upper() + _root_text(dataset, "ConversionType").upper()
     modality = _root_text(dataset, "Modality").upper()
-    written = modality in _OFTEN_WRITTEN or "SCREEN" in kind or "WSD" in kind or "1.2.840.10008.5.1.4.1.1.7" in \
-        _root_text(dataset, "SOPClassUID")[:25]
     has_pixels = any(tag in dataset for tag in _PIXELS)
-    unsure = has_pixels and written and _root_text(dataset, "BurnedInAnnotation").upper() not in ("YES", "NO")
     head = has_pixels and re.search("HEAD|BRAIN|SKULL|FACE", _root_text(dataset, "BodyPartExamined").upper())
-    return [_LOOK] * unsure + [_HEAD] * bool(head and modality in ("CT", "MR", "PT"))
+    return [_LOOK] * (has_pixels and may_hold_text(dataset)) + [_HEAD] * bool(head and modality in ("CT", "MR", "PT"))
 
 
 def _identity(dataset: Dataset) -> str:
-    "What tells one patient from another: the Patient ID, else name and birth date, else the study."
+    "What tells one patient from another: the Patient ID, else name and birth date, else the study, else the scan."
     name = _root_text(dataset, "PatientName") + "|" + _root_text(dataset, "PatientBirthDate")
-    return _root_text(dataset, "PatientID") or (name if name != "|" else "") or _root_text(dataset, "StudyInstanceUID")
+    return (_root_text(dataset, "PatientID") or (name if name != "|" else "") or _root_text(dataset, "StudyInstanceUID")
+            or _root_text(dataset, "FrameOfReferenceUID"))
 
 # %% ../../nbs/1_imaging/16a_deid.ipynb #09346d44
 _METHOD = ("medkit: PS3.15 Basic Profile, table 2026c, every depth", "dates moved by one shift per patient")
@@ -615,6 +633,34 @@ def _new_meta(source: Dataset, clean: Dataset) -> FileMetaDataset:
             setattr(meta, f"MediaStorageSOP{name}UID", clean.get(keyword))
     return meta
 
+# %% ../../nbs/1_imaging/16a_deid.ipynb #5452515e
+_STORAGE = {"CT": CTImageStorage, "MR": MRImageStorage}
+_NO_CLASS = "the file had no SOP class UID: it was taken from the file meta information or the modality"
+_NO_INSTANCE = "the file had no SOP instance UID: one was made"
+
+
+def _content_uid(source: Dataset, key: bytes) -> str:
+    "A UID that depends on every element, and on the key."
+    digest = hashlib.sha256()
+    for tag in sorted(source.keys()):
+        value = source.get_item(tag).value
+        data = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
+        digest.update(struct.pack("<LQ", tag, len(data)) + data)
+    return _keyed_uid(key, "content", digest.hexdigest())
+
+
+def _complete(clean: Dataset, source: Dataset, key: bytes) -> list[str]:  # remarks
+    "Give a new picture the SOP UIDs that it lacks."
+    remarks, stated = [], _stated_class(source)
+    picture = any(tag in clean for tag in _PIXELS)
+    if picture and not clean.get("SOPClassUID"):
+        clean.SOPClassUID = stated if _is_known(stated) else _STORAGE.get(clean.get("Modality"), SecondaryCaptureImageStorage)
+        remarks.append(_NO_CLASS)
+    if picture and not clean.get("SOPInstanceUID"):
+        clean.SOPInstanceUID = _content_uid(source, key)
+        remarks.append(_NO_INSTANCE)
+    return remarks
+
 # %% ../../nbs/1_imaging/16a_deid.ipynb #ab5cdf0b
 @contextmanager
 def _one_family() -> Iterator[None]:
@@ -642,8 +688,8 @@ def deidentify(
 ) -> Dataset:  # a new dataset with file meta information, ready for `save_as(path, enforce_file_format=True)`
     """A copy of `dataset` without what tells who, where and when; pixels and geometry stay.
 
-    A second run with the same key changes nothing. A warning tells what no rule can settle. Reasons: `bad_key`,
-    `bad_option`, `burned_in_text`, `unsupported_format`, `bad_header`, `too_large`.
+    A second run with the same key changes nothing. A warning tells what no rule can settle, and what was filled in. Reasons:
+    `bad_key`, `bad_option`, `burned_in_text`, `no_pixels` (a DICOMDIR), `unsupported_format`, `bad_header`, `too_large`.
     Source: DICOM PS3.15 Annex E, 2026c, Basic Profile with modified dates.
     """
     key = _checked_key(key)
@@ -651,10 +697,10 @@ def deidentify(
         _check_allowed(dataset, burned_in)
         case = _case_of(dataset, key)
         clean = _clean(dataset, case)
+        remarks = _remarks(dataset) + _complete(clean, dataset, key)
         clean.file_meta, clean.preamble = _new_meta(dataset, clean), bytes(128)
         _clean_pixels(clean, dataset)
         _sign(clean, case)
-        remarks = _remarks(dataset)
     for remark in remarks:
         warnings.warn(remark, stacklevel=2)
     return clean
@@ -739,7 +785,8 @@ def _shown(value: object) -> str:
 # %% ../../nbs/1_imaging/16a_deid.ipynb #481191bf
 _LOOKS = {
     "email": re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]{2,}"),
-    "phone": re.compile(r"(?<!\w)\+\d[\d ()/-]{7,}\d|\(\d{3}\) ?\d{3}-\d{4}|(?<![\w-])\d{3}-\d{3}-\d{4}(?![\w-])"),
+    "phone": re.compile(r"(?<!\w)\+\d[\d ()/-]{7,}\d|\(\d{3}\) ?\d{3}-\d{4}|(?<![\w-])\d{3}-\d{3}-\d{4}(?![\w-])"
+                        r"|(?i:(?<![^\W_])(?:tele?(?:fon|phone)?|phone|mobile|fax)[.: ]{1,3}[+(]?\d[\d ()/-]{4,}\d)"),
     "person_name": re.compile(r"[^\W\d_]+\^[^\W\d_]"),
     "uid": re.compile(r"(?<![\w.])[0-2](?:\.\d+){4,}(?![\w.])"),
     "path": re.compile(r"(?<![\w.])/(?:home|Users|mnt|media|root|data)/\w|\b[A-Za-z]:\\\w"),
@@ -747,6 +794,7 @@ _LOOKS = {
 _CALENDAR = re.compile(
     r"(?<!\d)(?:19|20)\d\d([-_./]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])(?!\d)"
     r"|(?<!\d)(?:0?[1-9]|[12]\d|3[01])[./](?:0?[1-9]|[12]\d|3[01])[./](?:19|20)\d\d(?!\d)")
+_STANDARD = re.compile(r"1\.2\.840\.10008(?:\.\d{1,4})+")  # UIDs of the standard itself, PS3.6 Annex A
 _HASH = re.compile("(?:[0-9a-f]{16}){1,4}")  # what medkit calls files and patients
 _SIMULATED = re.compile(r"sim-\d{5}")
 
@@ -756,15 +804,27 @@ def _looks(text: str, *, dates: bool = False) -> Iterator[str]:
     text = text[:10_000]
     for kind, pattern in _LOOKS.items():
         matches = pattern.findall(text) if kind == "uid" else [pattern.search(text)]
-        if any(match and not (kind == "uid" and (match.startswith("2.25.") or _is_known(match))) for match in matches):
+        if any(match and not (kind == "uid" and (match.startswith("2.25.") or _STANDARD.fullmatch(match))) for match in matches):
             yield kind
     if dates and _CALENDAR.search(text):
         yield "date"
 
-# %% ../../nbs/1_imaging/16a_deid.ipynb #e1d75104
+# %% ../../nbs/1_imaging/16a_deid.ipynb #749b3916
 _NUMBERED = re.compile(r"(?<![0-9A-Za-z])0*[1-9]\d{5,}(?![0-9A-Za-z])")
 _RECORD = re.compile(r"(?:mrn|pid|patient[ _-]?id|accession)[ _-]?\w*\d", re.IGNORECASE)
 _COMMA = re.compile(r"[^\W\d_]{2,}, ?[^\W\d_]{2,}")
+_TRADE = frozenset("""ct mr mri us pet pt nm xa dx cr mg sc seg rt flair axial sagittal coronal head neck brain
+    chest thorax lung lungs heart cardiac abdomen pelvis liver kidney spleen pancreas spine knee hip breast prostate
+    image images mask masks label labels data dataset test training train validation set ground truth results report
+    reports study series scan scans case cases slices read me readme license notes raw clean public figures tables
+    model models dicom nifti png csv json""".split())
+
+
+def _is_person(stem: str) -> bool:
+    "Whether a name is two capitalised words that are not both of the trade."
+    words = re.split("[_ ,-]+", unicodedata.normalize("NFC", stem).strip("_ ,-"))
+    capital = [word for word in words if len(word) > 1 and word[0].isupper() and re.sub("['’]", "", word).isalpha()]
+    return len(words) == len(capital) == 2 and not {word.lower() for word in words} <= _TRADE
 
 
 def _name_kinds(name: str) -> list[str]:
@@ -773,7 +833,7 @@ def _name_kinds(name: str) -> list[str]:
     if _HASH.fullmatch(stem) or _SIMULATED.fullmatch(stem):
         return []
     kinds = list(_looks(stem, dates=True))
-    if "^" in stem or _COMMA.search(stem):
+    if "^" in stem or _COMMA.search(stem) or _is_person(stem):
         kinds.append("person_name")
     if not kinds and (_RECORD.search(stem) or _NUMBERED.search(stem)):
         kinds.append("number")
@@ -928,8 +988,13 @@ _MAX_ROWS = 200_000
 
 
 def _is_formula(text: str) -> bool:
-    "Whether a spreadsheet would run `text`; a signed number is none."
-    return text[:1] in ("=", "@", "\t", "\r") or text[:1] in ("+", "-") and not _is_number(text) and len(text) > 1
+    "Whether a spreadsheet would run `text`; signed numbers are none, also several."
+    return text[:1] in ("=", "@", "\t", "\r") or text[:1] in ("+", "-") and not _are_numbers(text) and len(text) > 1
+
+
+def _are_numbers(text: str) -> bool:
+    "Whether a text is one number, or several as DICOM and lists write them."
+    return all(map(_is_number, re.split(r"\\|[,;] ?", text)))
 
 
 def _cell_kinds(column: str, text: str, dates: bool = True) -> Iterator[str]:
@@ -939,7 +1004,7 @@ def _cell_kinds(column: str, text: str, dates: bool = True) -> Iterator[str]:
         return
     if _TELLING.search(re.sub("(?<=[a-z])(?=[A-Z])", "_", column)):
         yield "identifier"
-    yield from _looks(text, dates=dates)
+    yield from _looks(text, dates=dates and not ("." in text and _are_numbers(text)))
 
 # %% ../../nbs/1_imaging/16a_deid.ipynb #9929a541
 def _audit_table(path: Path) -> Iterator[tuple[str, str, object]]:
@@ -986,16 +1051,26 @@ def _audit_json(path: Path) -> Iterator[tuple[str, str, object]]:
                     seen.add((key, kind))
                     yield f"{'' if whole else f'line {number}, '}key {_shown(key)}", kind, value
 
-# %% ../../nbs/1_imaging/16a_deid.ipynb #a3075002
+# %% ../../nbs/1_imaging/16a_deid.ipynb #b3573d83
+_IN_SENTENCES = {
+    "person_name": re.compile(r"\b(?:[Pp]atient(?:in)?|Mrs?|Ms|Miss|Dr|Prof|Herrn?|Frau|Name)\b[.:]? ?"
+                              r"[^\W\d_a-z][^\W\d_A-Z]+"),
+    "date": re.compile(r"\b(?:born|birth\w*|dob|geb\w*)\b.{0,20}?\d", re.IGNORECASE),
+}
+
+
 def _audit_text(path: Path) -> Iterator[tuple[str, str, object]]:
-    "The first line of each kind in a text file."
+    "The first line of each kind in a text file, and that no rule can settle the rest."
     seen = set()
     for number, line in enumerate(path.read_bytes().decode("utf-8", "replace").splitlines(), 1):
-        for kind in set(_looks(line)) - seen:
-            seen.add(kind)
-            yield f"line {number}", kind, line
+        told = [kind for kind, pattern in _IN_SENTENCES.items() if pattern.search(line[:10_000])]
+        for kind in dict.fromkeys([*_looks(line, dates=True), *told]):
+            if kind not in seen:
+                seen.add(kind)
+                yield f"line {number}", kind, line
+    yield "content", "unchecked", "free text: read it"
 
-
+# %% ../../nbs/1_imaging/16a_deid.ipynb #a3075002
 _NIFTI_FIELDS = {"data_type": (4, 10), "db_name": (14, 18), "descrip": (148, 80), "aux_file": (228, 24),
                  "intent_name": (328, 16)}  # start and length in bytes
 _TOOLS = re.compile(r"(medkit|FSL|SPM|ITK|FreeSurfer|ANTs|nibabel|TotalSegmentator|Time=)?[\d.:; ]*", re.IGNORECASE)
@@ -1091,25 +1166,40 @@ def _audit_one(path: Path, root: Path) -> Iterator[tuple[str, str, object]]:
         yield "content", "not_opened", type(error).__name__
 
 # %% ../../nbs/1_imaging/16a_deid.ipynb #d810b213
-def audit_deidentified(
-    path: str | os.PathLike,  # a file or a folder with everything below it
-) -> list[Leftover]:  # in the order of the file names; an empty list means that no rule found anything
-    """List what may lead back to a person in DICOM, PNG, CSV, JSON, NIfTI and NPZ files, and in file and folder names.
-
-    It cannot see text or faces in pixels; the name of the folder `path` itself is not judged.
-    Reasons: `not_found`, `not_readable`. Source: DICOM PS3.15 Annex E, 2026c.
-    """
-    root = Path(path)
+def _entries(root: Path) -> dict[Path, bool]:
+    "Everything below `root`, and whether it is anything but a folder. Reasons: `not_found`, `not_readable`."
     try:
         if not os.path.lexists(root):
             raise DataError("not_found", f"There is no file or folder `{root.name}`.", "check the path",
                             found="no such name", expected="what is about to be shared")
-        found = []
-        for entry in _below(root):
-            file = entry.relative_to(root).as_posix() if entry != root else root.name
-            file = file.encode("utf-8", "replace").decode()
-            found += [Leftover(file, where, kind, _shown(value)) for where, kind, value in _audit_one(entry, root)]
+        return {entry: entry.is_symlink() or not entry.is_dir() for entry in _below(root)}
     except (OSError, ValueError) as error:
         raise DataError("not_readable", f"`{root.name}` cannot be listed.", "check its permissions", found=error,
                         expected="a folder that can be listed") from error
+
+# %% ../../nbs/1_imaging/16a_deid.ipynb #6a9e8971
+def audit_deidentified(
+    path: str | os.PathLike,  # a file or a folder with everything below it
+    on_progress: Callable[[int, int, dict], None] | None = None,  # called with done, total and {}; both count files
+) -> list[Leftover]:  # in the order of the file names; an empty list means that no rule found anything
+    """List what may lead back to a person in DICOM, PNG, CSV, JSON, NIfTI and NPZ files, and in file and folder names.
+
+    It cannot see text or faces in pixels. Files of free text are always listed as `unchecked`; the name of `path` itself
+    is not judged. Reasons: `not_found`, `not_readable`, `empty`. Source: DICOM PS3.15 Annex E, 2026c.
+    """
+    root = Path(path)
+    entries = _entries(root)
+    total, done, found = sum(entries.values()), 0, []
+    for entry, is_file in entries.items():
+        if on_progress and is_file:
+            on_progress(done, total, {})
+        file = entry.relative_to(root).as_posix() if entry != root else root.name
+        file = file.encode("utf-8", "replace").decode()
+        found += [Leftover(file, where, kind, _shown(value)) for where, kind, value in _audit_one(entry, root)]
+        done += is_file
+    if not total and not found:
+        raise DataError("empty", f"The folder `{root.name}` is empty.", "check the path", found="0 files",
+                        expected="what is about to be shared")
+    if on_progress:
+        on_progress(done, total, {})
     return found

@@ -9,7 +9,7 @@ __all__ = ['TECHNICAL', 'PERSONAL', 'MAX_CELL', 'read_headers', 'write_headers']
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +19,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
+from ..desk import Job
 from ..errors import DataError, ImageError, MedkitError
 from ..files import atomic_write
 from .dicom import _begin, _check_inflated, _check_regular, _check_whole, _refusing, _value
@@ -143,16 +144,24 @@ def _cannot_list(error: OSError) -> None:
                     expected="folders that may be listed") from error
 
 
-def _row(path: Path, folder: Path, columns: tuple[str, ...], patients: dict) -> dict[str, str]:
-    "One row; `patients` numbers the patients met so far."
-    row = {"file": _text(path.relative_to(folder).as_posix() if path != folder else path.name), "reason": "", "patient": ""}
-    try:
-        dataset = _header(path, columns)
-        cells, row["reason"] = _cells(dataset, columns)
-        identity = tuple(_cells(dataset, ("PatientID", "IssuerOfPatientID"))[0].values())
-        row["patient"] = str(patients.setdefault(identity, len(patients) + 1)) if identity[0] else ""
-    except MedkitError as error:
-        cells, row["reason"] = dict.fromkeys(columns, ""), error.reason
+def _named(path: Path, folder: Path, private: bool) -> dict[str, str]:
+    "The first cell of a row: the name of the file, or a number that does not show it."
+    relative = path.relative_to(folder).as_posix() if path != folder else path.name
+    return {"file": _text(relative)} if private else {"id": Job("medkit.imaging.headers").input_id(relative)}
+
+# %% ../../nbs/1_imaging/12a_headers.ipynb #0b73d4e7
+def _row(path: Path, first: dict[str, str], columns: tuple[str, ...], patients: dict) -> dict[str, str]:
+    "One row, which begins with the cell `first`; `patients` numbers the patients met so far."
+    row = {**first, "reason": "", "patient": ""}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            dataset = _header(path, columns)
+            cells, row["reason"] = _cells(dataset, columns)
+            identity = tuple(_cells(dataset, ("PatientID", "IssuerOfPatientID"))[0].values())
+            row["patient"] = str(patients.setdefault(identity, len(patients) + 1)) if identity[0] else ""
+        except MedkitError as error:
+            cells, row["reason"] = dict.fromkeys(columns, ""), error.reason
     return row | cells
 
 # %% ../../nbs/1_imaging/12a_headers.ipynb #f52e7b0c
@@ -160,12 +169,14 @@ def read_headers(
     folder: str | os.PathLike,  # searched with all folders below it; or one file
     keywords: Sequence[str] | None = None,  # DICOM keywords of the columns; None takes TECHNICAL
     *,
-    private: bool = False,  # True adds the columns that name a person, and allows to ask for them
-) -> pd.DataFrame:  # one row a file, all text: file, reason, patient (a number), then the columns
+    private: bool = False,  # True adds the columns that name a person, and shows the names of the files
+    on_progress: Callable[[int, int, dict], None] | None = None,  # called with done, total and {}; both count files
+) -> pd.DataFrame:  # one row a file, all text: id (or file, if private), reason, patient (a number), then the columns
     """What the headers below `folder` say; the pixels are not read.
 
-    File names are shown as they are, and may name a person too. Reasons: `not_found`, `not_readable`, `bad_option`;
-    those of a single file stand in its row. Source: DICOM PS3.5 6.1 (character sets), PS3.6 (keywords).
+    `id` is that of the manifest which `convert` writes without a key: it shows no name, but whoever guesses a path can check
+    it. Reasons: `not_found`, `not_readable`, `bad_option`; those of a single file stand in its row.
+    Source: DICOM PS3.5 6.1 (character sets), PS3.6 (keywords).
     """
     columns, folder = _columns(keywords, private is True), Path(folder)
     try:
@@ -175,11 +186,12 @@ def read_headers(
     if not found:
         raise DataError("not_found", f"There is no file or folder `{folder.name}`.", "check the path",
                         found="no such name", expected="a DICOM file, or a folder of them")
-    patients: dict = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        rows = [_row(path, folder, columns, patients) for path in _files(folder)]
-    return pd.DataFrame(rows, columns=["file", "reason", "patient", *columns], dtype=object)
+    paths, rows, patients, tell = list(_files(folder)), [], {}, on_progress or (lambda *_: None)
+    for path in paths:
+        tell(len(rows), len(paths), {})
+        rows.append(_row(path, _named(path, folder, private is True), columns, patients))
+    tell(len(rows), len(paths), {})
+    return pd.DataFrame(rows, columns=["file" if private is True else "id", "reason", "patient", *columns], dtype=object)
 
 # %% ../../nbs/1_imaging/12a_headers.ipynb #1e4316e5
 _FORMULA = tuple("=+-@\t\r＝＋－＠")
@@ -190,6 +202,11 @@ def _unharmed(cell: str) -> str:
     "A cell that no spreadsheet runs as a formula."
     return f"'{cell}" if cell.startswith(_FORMULA) and not _NUMBERS.fullmatch(cell) else cell
 
+
+def _as_path(name: str) -> str:
+    "A relative path that leads to the same file, and that no spreadsheet runs."
+    return f"./{name}" if name.startswith(_FORMULA) else name
+
 # %% ../../nbs/1_imaging/12a_headers.ipynb #073e403b
 def write_headers(
     folder: str | os.PathLike,  # searched with all folders below it; or one file
@@ -197,12 +214,15 @@ def write_headers(
     keywords: Sequence[str] | None = None,  # see `read_headers`
     *,
     private: bool = False,  # see `read_headers`; such a table names patients
+    on_progress: Callable[[int, int, dict], None] | None = None,  # see `read_headers`
 ) -> pd.DataFrame:  # the table of `read_headers`
     """Write the header table of `folder` as a CSV file that spreadsheets open with every letter right.
 
-    No cell can start a formula. Reasons: those of `read_headers`, `not_writable`. Source: RFC 4180.
+    No cell can start a formula: a text gets an apostrophe in front, the name of a file `./`. Reasons: those of
+    `read_headers`, `not_writable`. Source: RFC 4180.
     """
-    table = read_headers(folder, keywords, private=private)
+    table = read_headers(folder, keywords, private=private, on_progress=on_progress)
+    harmless = table.apply(lambda column: column.map(_as_path if column.name == "file" else _unharmed))
     with atomic_write(csv_path) as file:
-        file.write(table.map(_unharmed).to_csv(index=False, lineterminator="\r\n").encode("utf-8-sig"))
+        file.write(harmless.to_csv(index=False, lineterminator="\r\n").encode("utf-8-sig"))
     return table

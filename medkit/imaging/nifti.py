@@ -214,6 +214,7 @@ def read_nifti(
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         affine, notes = _stated_affine(header, name)
+        notes = notes if unit else (*notes, 'no unit of the voxels was stated; for CT pass unit="HU"')
         turned, spacing, faults = _to_lps(affine, name)
         return Volume(_values(header, stored), turned, spacing, faults, patient_key, unit, notes)
 
@@ -289,17 +290,14 @@ def _as_bytes(content: Volume | Mask) -> bytes:
 
 def write_nifti(
     content: Volume | Mask,
-    path: str | os.PathLike,  # ends in .nii or .nii.gz; must not exist
+    path: str | os.PathLike,  # ends in .nii or .nii.gz; a file of that name is replaced
 ) -> Path:
-    "Write a volume or a mask, all or nothing. Reasons: `bad_option`, `already_exists`, `not_writable`, open faults."
+    "Write a volume or a mask, all or nothing. Reasons: `bad_option`, `bad_shape`, `not_writable`, open faults."
     path = _as_path(path)
     packed = path.name.lower().endswith(".nii.gz")
     if not (packed or path.name.lower().endswith(".nii")):
         raise ImageError("bad_option", "The name of a NIfTI file ends in .nii or .nii.gz.", "choose such a name",
                          found=path.suffix[:20] or "no suffix", expected=".nii or .nii.gz")
-    if os.path.lexists(path):
-        raise ImageError("already_exists", f"`{path.name}` exists.", "choose another name", found="a file",
-                         expected="a new name")
     data = _as_bytes(content)
     with atomic_write(path) as file:
         file.write(gzip.compress(data, 6, mtime=0) if packed else data)

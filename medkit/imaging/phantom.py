@@ -505,4 +505,5 @@ def simulate_abdomen(
         _refuse("field of view", f"{shape} voxels of {spacing_mm} mm", "a field that reaches the tumour, or tumour=False")
     affine = axial_affine(spacing_mm, [-(n - 1) / 2 * mm for n, mm in zip(shape[::-1], spacing_mm[::-1])])
     names = dict(LABELS)
-    return Volume(hu, affine, spacing_mm, patient_key=f"sim-{int(seed):05d}"), Mask(labels, names, affine, spacing_mm)
+    key = f"sim-{int(seed):05d}"
+    return Volume(hu, affine, spacing_mm, patient_key=key), Mask(labels, names, affine, spacing_mm, key)

@@ -15,8 +15,8 @@ import numpy as np
 
 from ..errors import ImageError
 from .dicom import DicomImage, _refusing, _value, read_image
-from .series import _item, _numbers, _slices
-from .volume import Mask, Volume
+from .series import _item, _slices, _text
+from .volume import Mask, Volume, check_same_frame
 
 # %% ../../nbs/1_imaging/15b_segmentation.ipynb #bcdcf0bf
 _KINDS = ("BINARY", "FRACTIONAL", "LABELMAP")
@@ -129,7 +129,7 @@ def _chosen(names: dict[int, str], segments: tuple | None) -> dict[int, str]:
                          found=repr(segments)[:60], expected="numbers or names of segments")
     return {number: name for number, name in names.items() if number in wanted or name in wanted}
 
-# %% ../../nbs/1_imaging/15b_segmentation.ipynb #298c7f1f
+# %% ../../nbs/1_imaging/15b_segmentation.ipynb #ab4add73
 def _check_options(volume: Volume, threshold: float, on_overlap: str) -> None:
     "Refuse options that mean nothing. Reasons: `bad_option`."
     number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
@@ -140,7 +140,7 @@ def _check_options(volume: Volume, threshold: float, on_overlap: str) -> None:
         raise ImageError("bad_option", "The threshold lies above 0 and up to 1; on_overlap is raise or last.",
                          "choose such values", found=f"{threshold!r:.20}, {on_overlap!r:.20}", expected="0.5, 'raise'")
 
-
+# %% ../../nbs/1_imaging/15b_segmentation.ipynb #298c7f1f
 def read_segmentation(
     path: str | os.PathLike,  # a DICOM SEG file: binary, fractional or labelmap
     volume: Volume,  # the image it was drawn on
@@ -151,6 +151,7 @@ def read_segmentation(
 ) -> Mask:  # on the grid of `volume`; slices without a frame are empty
     """Read a DICOM segmentation as a mask on its image, frames placed by their positions.
 
+    A file that states another patient than the image is refused (`frame_mismatch`).
     Reasons: `unsupported_format`, `frame_mismatch`, `overlapping_labels`, `bad_option`, `geometry_missing`, `bad_header`,
     `bad_shape`, and those of `read_image`. Source: DICOM PS3.3 A.51 and C.8.20.
     """
@@ -158,7 +159,10 @@ def read_segmentation(
     image, kind = _open_segmentation(path)
     names = _chosen(_segment_names(image), segments)
     with _refusing("bad_header", "The segmentation cannot be used.", "export the file again from its source"):
-        return Mask(_drawn(image, kind, names, volume, threshold, on_overlap), names, volume.affine, volume.spacing_mm)
+        labels, key = _drawn(image, kind, names, volume, threshold, on_overlap), _text(image.dataset, "PatientID")
+        mask = Mask(labels, names, volume.affine, volume.spacing_mm, key)
+    check_same_frame(volume, mask)
+    return mask
 
 # %% ../../nbs/1_imaging/15b_segmentation.ipynb #8c4dac65
 def _drawn(image: DicomImage, kind: str, names: dict, volume: Volume, threshold: float, on_overlap: str) -> np.ndarray:

@@ -13,7 +13,7 @@ import stat
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -328,6 +328,17 @@ def list_series(
         raise damaged[0][1] if damaged else _no_images(notes)
     return _group(slices)
 
+# %% ../../nbs/1_imaging/15_series.ipynb #9e76f15f
+def _listed(found: Sequence[FoundSeries]) -> str:
+    "The first twelve stacks in words, and how many more there are."
+    more = f"; and {len(found) - 12} more" if len(found) > 12 else ""
+    return "; ".join(f"{one.key} ({one.words})" for one in found[:12]) + more
+
+
+def _only_localizers(count: int) -> ImageError:
+    return ImageError("no_series", "The series holds only localizers.", "choose another series",
+                      found=f"{count} localizers", expected="at least one cross-section")
+
 # %% ../../nbs/1_imaging/15_series.ipynb #3271f8c0
 def _matching(found: tuple[FoundSeries, ...], series: str | None) -> list[FoundSeries]:
     "The stacks that `series` names: whole key or UID, or the last part of one."
@@ -341,23 +352,18 @@ def _choose(found: tuple[FoundSeries, ...], series: str | None, notes: list[str]
     "The wanted stack, or the only volume; what was set aside is noted."
     matches = _matching(found, None if series is None else str(series))
     volumes = [one for one in matches if not one.aside] or matches
-    listed = "; ".join(f"{one.key} ({one.words})" for one in found[:12])
     if len(volumes) == 1:
         notes += [f"{path.name}: {one.aside}" for one in matches if one is not volumes[0] for path in one.paths]
         return volumes[0]
     if series is None or matches:
         if all(one.aside == "localizer" for one in volumes):
             raise _only_localizers(len(volumes))
-        raise ImageError("several_series", f"The folder holds {len(volumes)} stacks of slices.",
-                         "choose one with series=, as `list_series` names them", found=listed,
+        apart = f", and {len(matches) - len(volumes)} that are none" if len(volumes) < len(matches) else ""
+        raise ImageError("several_series", f"There are {len(volumes)} stacks of slices that are volumes{apart}.",
+                         "choose one with series=, as `list_series` names them", found=_listed(volumes),
                          expected="one stack, or the name of one")
     raise ImageError("no_series", f"No series has the UID {str(series)[:70]!r}.", "choose one of those found",
-                     found=listed, expected="the whole UID of one of them, or its last part")
-
-
-def _only_localizers(count: int) -> ImageError:
-    return ImageError("no_series", "The series holds only localizers.", "choose another series",
-                      found=f"{count} localizers", expected="at least one cross-section")
+                     found=_listed(found), expected="the whole UID of one of them, or its last part")
 
 # %% ../../nbs/1_imaging/15_series.ipynb #d1016b78
 def _stack_order(stack: tuple[_Slice, ...]) -> list[_Slice]:
@@ -561,7 +567,8 @@ def _check_writable(volume: Volume) -> None:
                          found=type(volume).__name__, expected="Volume")
     if volume.unit != "HU":
         raise ImageError("bad_option", "Only CT volumes in HU can be written as a CT series.",
-                         "convert the values to HU first", found=repr(volume.unit), expected="'HU'")
+                         'convert the values, or if they are HU, say so: replace(volume, unit="HU")',
+                         found=repr(volume.unit), expected="'HU'")
     uncorrected = [getattr(fault, "kind", str(fault)) for fault in volume.faults
                    if not getattr(fault, "corrected", False)]
     if uncorrected:
@@ -624,6 +631,9 @@ def _patient_text(key: str) -> str:
     return key
 
 # %% ../../nbs/1_imaging/15_series.ipynb #6837dfa6
+_WRITTEN = "written by medkit"  # the Series Description, by which an earlier series is known again
+
+
 def _common_header(volume: Volume, stored: np.ndarray) -> dict:
     "The header values that all slices share (PS3.3 A.3, CT Image)."
     key = _patient_text(volume.patient_key)
@@ -632,7 +642,7 @@ def _common_header(volume: Volume, stored: np.ndarray) -> dict:
         "SpecificCharacterSet": "ISO_IR 192", "ImageType": ["DERIVED", "SECONDARY", "AXIAL"],
         "SOPClassUID": CTImageStorage,
         "StudyDate": "", "StudyTime": "", "AccessionNumber": "", "Modality": "CT", "Manufacturer": "medkit",
-        "ReferringPhysicianName": "", "SeriesDescription": "written by medkit", "PatientName": key, "PatientID": key,
+        "ReferringPhysicianName": "", "SeriesDescription": _WRITTEN, "PatientName": key, "PatientID": key,
         "PatientBirthDate": "", "PatientSex": "", "KVP": None, "AcquisitionNumber": None, "StudyID": "",
         "SeriesNumber": 1,
         "PositionReferenceIndicator": "", "SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2",
@@ -662,15 +672,39 @@ def _slice_dataset(header: dict, volume: Volume, stored: np.ndarray, number: int
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     return dataset
 
-# %% ../../nbs/1_imaging/15_series.ipynb #1e4cd412
+# %% ../../nbs/1_imaging/15_series.ipynb #d64cb791
+def _own(path: Path) -> bool:
+    "True for a slice that `write_series` wrote."
+    try:
+        return dcmread(path, stop_before_pixels=True, specific_tags=["SeriesDescription"]).SeriesDescription == _WRITTEN
+    except Exception:  # a folder, another format, a damaged file: not ours, whatever it is
+        return False
+
+
 def _check_new(folder: Path) -> None:
-    "Refuse a folder that holds something. Reasons: `already_exists`."
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError("already_exists", f"`{folder.name}` exists and is not an empty folder.",
-                        "choose another folder", found="a file, or files in the folder",
-                        expected="a new or empty folder")
+    "Refuse a folder that holds anything but an earlier series of ours. Reasons: `already_exists`."
+    if os.path.lexists(folder) and (not folder.is_dir() or not all(map(_own, folder.iterdir()))):
+        raise DataError("already_exists", f"`{folder.name}` exists and holds more than a series that medkit wrote.",
+                        "choose another folder", found="a file, or other files in the folder",
+                        expected="a new or empty folder, or one of an earlier `write_series`")
 
 
+def _put_in_place(partial: Path, folder: Path) -> None:
+    "Let the finished folder take the place of an empty one or of an earlier series, which stays until then."
+    os.chmod(partial, 0o755)
+    if not folder.exists():
+        os.rename(partial, folder)
+        return
+    old = partial.with_name(f"{partial.name}.old")
+    os.rename(folder, old)
+    try:
+        os.rename(partial, folder)
+    except OSError:
+        os.rename(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+# %% ../../nbs/1_imaging/15_series.ipynb #1e4cd412
 def _write_all(folder: Path, header: dict, volume: Volume, stored: np.ndarray) -> None:
     "All slices, flushed to the disk."
     digits = max(4, len(str(len(stored))))
@@ -683,7 +717,7 @@ def _write_all(folder: Path, header: dict, volume: Volume, stored: np.ndarray) -
 # %% ../../nbs/1_imaging/15_series.ipynb #9cac990f
 def write_series(
     volume: Volume,  # whole numbers in HU, at most 16 bits
-    folder: str | os.PathLike,  # new or empty
+    folder: str | os.PathLike,  # new, empty, or an earlier series of `write_series`, which is replaced
 ) -> list[Path]:  # the files, in stacking order
     """Write a volume as a CT series of uncompressed files, all or none.
 
@@ -698,10 +732,7 @@ def write_series(
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             _write_all(partial, header, volume, stored)
-            if folder.exists():
-                folder.rmdir()
-            os.chmod(partial, 0o755)
-            os.rename(partial, folder)
+            _put_in_place(partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except (OSError, ValueError) as error:

@@ -30,7 +30,8 @@ def deidentify_folder(
 ) -> BatchReport:
     """Write a copy of each DICOM file without what identifies the patient, as `<patient>/<series>/<id>.dcm`.
 
-    Raises `bad_key`, `bad_option` and the reasons of `run_batch`; rows have those of `deidentify`. Source: PS3.15, Annex E.
+    A DICOMDIR is left out: its row says `no_pixels`. Raises `bad_key`, `bad_option` and the reasons of `run_batch`, among them
+    `already_exists` (the target holds results of another source); rows have those of `deidentify`. Source: PS3.15, Annex E.
     """
     if burned_in not in ("refuse", "keep"):
         raise ImageError("bad_option", "burned_in has no such value.", "choose one of those expected", found=repr(burned_in)[:40],

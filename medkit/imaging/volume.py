@@ -180,23 +180,60 @@ def _window(volume: Volume, window: Window | str | None) -> Window:
 def _grey(volume: Volume, window: Window | str | None) -> np.ndarray:  # uint8 (slice, row, column)
     return to_uint8(apply_window(volume.voxels, _window(volume, window)))
 
+# %% ../../nbs/1_imaging/13_volume.ipynb #a32a3a59
+def _sorted_out(first: object, slice_index: int | None, window: Window | str | None) -> tuple:
+    "Axes, slice and window, where a window or a slice number may stand in the place of the axes."
+    if isinstance(first, Window | str) and window is None:
+        return None, slice_index, first
+    if isinstance(first, int | np.integer) and slice_index is None:
+        return None, first, window
+    if first is not None and not hasattr(first, "imshow"):
+        raise ImageError("bad_option", "A picture is drawn on axes of matplotlib.", "name the others: slice_index=, window=",
+                         found=repr(first)[:40], expected="axes, a window or a slice number")
+    return first, slice_index, window
+
+# %% ../../nbs/1_imaging/13_volume.ipynb #d690cdc9
+_LEGEND = {"fontsize": 7, "loc": "upper left", "bbox_to_anchor": (1, 1), "frameon": False}
+
+
+def _legend(ax: plt.Axes, mask, labels: np.ndarray) -> plt.Axes:
+    "The names of the labels in a slice, beside it."
+    for label in np.unique(labels[labels > 0]):
+        ax.plot([], [], "s", color=label_colour(label), label=mask.names.get(int(label), f"label {label}"))
+    if labels.any():
+        ax.legend(**_LEGEND)
+    return ax
+
+
+def _one_legend(axes) -> None:
+    "The legends of several axes as one, beside the last."
+    handles = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels())}
+    for ax in axes if handles else ():
+        if ax.get_legend():
+            ax.get_legend().remove()
+    if handles:
+        axes[-1].legend(handles.values(), handles.keys(), **_LEGEND)
+
 # %% ../../nbs/1_imaging/13_volume.ipynb #ea8455d7
 def show_volume(
     volume: Volume,
-    ax: plt.Axes | None = None,
+    ax: plt.Axes | None = None,  # a window or a slice number may stand here instead: `show("liver")`
     slice_index: int | None = None,  # along the plane's axis, from 0; None is the middle
     window: Window | str | None = None,  # None: pancreas for HU, else the range of the values
     *,
     plane: str = "axial",  # axial, coronal or sagittal
     mask=None,  # a `Mask` drawn on top
 ) -> plt.Axes:
-    "Draw one slice. Reasons: `bad_option`, `bad_frame`, `unknown_window`, `frame_mismatch`."
+    "Draw one slice, with a legend of its labels. Reasons: `bad_option`, `bad_frame`, `unknown_window`, `frame_mismatch`."
+    ax, slice_index, window = _sorted_out(ax, slice_index, window)
     picture, spacing, letters, index = cut_slice(volume.voxels, volume.affine, plane, slice_index)
     picture = to_uint8(apply_window(picture, _window(volume, window)))
     if mask is not None:
         check_same_frame(volume, mask)
-        picture = colour_labels(picture, _named(mask, cut_slice(mask.labels, mask.affine, plane, index)[0]))
-    return show_picture(picture, ax, spacing_mm=spacing, letters=letters, title=f"{plane}, slice {index}")
+        labels = _named(mask, cut_slice(mask.labels, mask.affine, plane, index)[0])
+        picture = colour_labels(picture, labels)
+    ax = show_picture(picture, ax, spacing_mm=spacing, letters=letters, title=f"{plane}, slice {index}")
+    return ax if mask is None else _legend(ax, mask, labels)
 
 # %% ../../nbs/1_imaging/13_volume.ipynb #cf165b8f
 def _through(volume: Volume, at_mm: tuple[float, float, float] | None) -> list[int]:
@@ -227,6 +264,7 @@ def show_planes(
         axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained", width_ratios=wide)[1]
     for ax, (plane, (lps, _, _)) in zip(axes, _PLANES.items()):
         show_volume(volume, ax, index[voxel_axis(volume.affine, lps)], window, plane=plane, mask=mask)
+    _one_legend(axes)
     return tuple(axes)
 
 # %% ../../nbs/1_imaging/13_volume.ipynb #4ee65565
@@ -237,7 +275,8 @@ def show_montage(
     columns: int = 6,  # slices side by side
     window: Window | str | None = None,
 ) -> plt.Axes:
-    "Draw evenly spread axial slices side by side, each shrunk to at most 128 pixels."
+    "Draw evenly spread axial slices side by side, each shrunk to at most 128 pixels. Reasons: `bad_option`, `unknown_window`."
+    ax, _, window = _sorted_out(ax, 0, window)
     axis = voxel_axis(volume.affine, 2)
     chosen = np.unique(np.linspace(0, volume.shape[axis] - 1, max(1, count)).round().astype(int))
     cuts = [cut_slice(volume.voxels, volume.affine, "axial", int(index)) for index in chosen]
@@ -254,6 +293,7 @@ class Mask:
     names: dict[int, str]  # label -> what it is
     affine: np.ndarray  # (4, 4), (slice, row, column, 1) to LPS mm
     spacing_mm: tuple[float, float, float]  # distance of slices, rows, columns
+    patient_key: str = ""  # whose it is; "" if not stated
 
     def __post_init__(self):
         object.__setattr__(self, "labels", np.asarray(self.labels))
@@ -266,8 +306,7 @@ class Mask:
     def volume_ml(self, name: str | int) -> float:  # millilitres
         return _volume_ml(self, name)
 
-    def show(self, ax: plt.Axes | None = None, slice_index: int | None = None, *, volume=None, plane: str = "axial",
-             window=None):
+    def show(self, ax=None, slice_index: int | None = None, *, volume=None, plane: str = "axial", window=None):
         "Draw one slice of the labels, over `volume` if given; returns the axes."
         return _show_mask(self, ax, slice_index, volume, plane, window)
 
@@ -303,45 +342,54 @@ def _named(mask: Mask, labels: np.ndarray) -> np.ndarray:
 
 def _show_mask(mask: Mask, ax, slice_index, volume: Volume | None, plane: str, window) -> plt.Axes:
     "Labels over the image, or over black, with a legend of those in the slice."
+    ax, slice_index, window = _sorted_out(ax, slice_index, window)
+    if volume is None and window is not None:
+        raise ImageError("bad_option", "Labels have no grey values, so no window.", "pass volume= as well",
+                         found=repr(window)[:40], expected="a window together with a volume")
     labels, spacing, letters, index = cut_slice(mask.labels, mask.affine, plane, slice_index)
+    if volume is not None:
+        return show_volume(volume, ax, index, window, plane=plane, mask=mask)
     labels = _named(mask, labels)
-    if volume is None:
-        ax = show_picture(colour_labels(np.zeros(labels.shape, np.uint8), labels, 0.8), ax, spacing_mm=spacing,
-                          letters=letters)
-    else:
-        ax = show_volume(volume, ax, index, window, plane=plane, mask=mask)
-    for label in np.unique(labels[labels > 0]):
-        ax.plot([], [], "s", color=label_colour(label), label=mask.names.get(int(label), f"label {label}"))
-    if labels.any():
-        ax.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-    ax.set_title(f"{plane}, slice {index}", fontsize=9)
-    return ax
+    ax = show_picture(colour_labels(np.zeros(labels.shape, np.uint8), labels, 0.8), ax, spacing_mm=spacing,
+                      letters=letters, title=f"{plane}, slice {index}")
+    return _legend(ax, mask, labels)
+
+# %% ../../nbs/1_imaging/13_volume.ipynb #522c22e9
+_COLOUR_WORDS = ("orange", "light blue", "green", "yellow", "blue", "red", "pink", "wine", "teal", "indigo", "olive", "magenta")
 
 
 def _mask_card(mask: Mask) -> str:
-    "Volumes of all labels, and the slice with most of them."
-    facts = {"mask": _describe(mask)} | {name: f"{mask.volume_ml(name):.1f} ml" for label,
-                                         name in mask.names.items() if label}
+    "Volumes and colours of all labels, and the slice with most of them."
+    facts = {"mask": _describe(mask)} | {
+        name: f"{mask.volume_ml(label):.1f} ml, drawn in {_COLOUR_WORDS[(label - 1) % len(_COLOUR_WORDS)]}"
+        for label, name in mask.names.items() if label}
     fullest = int((mask.labels > 0).sum(axis=(1, 2)).argmax())
     labels = mask.labels[fullest]
     picture = colour_labels(np.zeros(labels.shape, np.uint8), labels, 0.8)
     return html_card("Mask", facts, thumbnail(picture), f"labels of slice {fullest}")
 
-# %% ../../nbs/1_imaging/13_volume.ipynb #5851d479
+# %% ../../nbs/1_imaging/13_volume.ipynb #83a6301a
 def _check_kinds(volume: Volume, mask: Mask) -> None:
     "Refuse anything but a volume and a mask. Reasons: `bad_option`."
     if not isinstance(volume, Volume) or not isinstance(mask, Mask):
         raise ImageError("bad_option", "A volume and its mask are compared.", "pass one Volume and one Mask",
                          found=f"{type(volume).__name__} and {type(mask).__name__}", expected="Volume and Mask")
 
-
+# %% ../../nbs/1_imaging/13_volume.ipynb #5851d479
 def check_same_frame(
     volume: Volume,
     mask: Mask,
     tolerance_mm: float = 0.1,  # largest distance of the outermost voxels
 ) -> None:
-    "Raise `ImageError` (`frame_mismatch`) unless each voxel of `mask` lies where that voxel of `volume` lies."
+    """Raise `ImageError` unless each voxel of `mask` lies where that voxel of `volume` lies, in the same patient.
+
+    Reasons: `frame_mismatch`, `bad_option`. Where one of the two states no patient, only the places are compared.
+    """
     _check_kinds(volume, mask)
+    if volume.patient_key and mask.patient_key and volume.patient_key != mask.patient_key:
+        raise ImageError("frame_mismatch", "Image and labels belong to two patients.",
+                         "read the labels of this patient; if it is one, give both one key: replace(volume, patient_key=...)",
+                         found="two patient keys that differ", expected="one key, or none stated")
     if volume.shape != mask.shape:
         raise ImageError("frame_mismatch", "Image and labels differ in shape.", "resample the labels to the image",
                          found=mask.shape, expected=volume.shape)
@@ -378,6 +426,7 @@ def align_to(
     order = np.abs(back[:3, :3]).argmax(axis=0)
     flips = tuple(slice(None, None, -1 if back[axis, :3].sum() < 0 else 1) for axis in range(3))
     turned = Mask(np.transpose(mask.labels[flips], order), mask.names, mask.affine @ back,
-                  tuple(mask.spacing_mm[axis] for axis in order))
+                  tuple(mask.spacing_mm[axis] for axis in order), mask.patient_key)
     check_same_frame(volume, turned, tolerance_mm)
-    return Mask(np.ascontiguousarray(turned.labels), mask.names, volume.affine, volume.spacing_mm)
+    labels = np.ascontiguousarray(turned.labels)
+    return Mask(labels, mask.names, volume.affine, volume.spacing_mm, mask.patient_key)

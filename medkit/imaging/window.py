@@ -152,12 +152,18 @@ def _unknown_window(choice, header: tuple[Window, ...]) -> ImageError:
     return ImageError(
         "unknown_window", f"No window is called {str(choice)[:60]!r}.",
         f'use a preset ({", ".join(PRESETS)}), "minmax", a Window(center, width), or one of the header: {listed}',
-        found=repr(choice)[:80], expected="Window, preset name, header number or name, \"header\" or \"minmax\"",
+        found=repr(choice)[:80],
+        expected='Window, preset, header number, "name:" and a name of the header, "header" or "minmax"',
     )
+
+
+def _plain(name: str) -> str:
+    "A name as it is compared: small letters, one sign between words."
+    return re.sub("[ _-]+", "_", name.strip().lower())
 
 # %% ../../nbs/1_imaging/10_window.ipynb #ff396173
 def resolve_window(
-    choice: Window | str | int,  # a window, a preset's name, a header number or name, "header" or "minmax"
+    choice: Window | str | int,  # a window, a preset's name, a header number, "name:" and a header's name, "header" or "minmax"
     header: tuple[Window, ...] = (),  # the windows the file itself offers, first is default
     values: np.ndarray | None = None,  # any shape, for "minmax"
 ) -> Window:
@@ -165,11 +171,11 @@ def resolve_window(
     if isinstance(choice, Window):
         return choice
     if isinstance(choice, str):
-        wanted = choice.strip().lower().replace(" ", "_").replace("-", "_")
-        named = {window.name.strip().lower().replace(" ", "_"): window for window in reversed(header) if window.name}
+        wanted = _plain(choice)
+        named = {_plain(window.name): window for window in reversed(header) if window.name}
         if wanted == "minmax" and values is not None:
             return minmax_window(values)
-        if found := PRESETS.get(wanted) or named.get(wanted):
+        if found := PRESETS.get(wanted) or named.get(wanted.removeprefix("name:")):
             return found
         choice = 0 if wanted == "header" and header else int(wanted) if _NUMBER.fullmatch(wanted) else choice
     if isinstance(choice, int) and not isinstance(choice, bool) and 0 <= choice < len(header):

@@ -217,7 +217,7 @@ class TraceViewer(widgets.VBox):
 
     def _repr_mimebundle_(self, **options):
         shown = (self.trace, self.start.value, self.length.value, self.band.value)
-        still = base64.b64encode(small_png(trace_png(*shown), 64)).decode()
+        still = base64.b64encode(small_png(trace_png(*shown))).decode()
         return {**super()._repr_mimebundle_(**options), "image/png": still}, {"image/png": {"alt": trace_text(*shown)}}
 
 # %% ../../nbs/7_faces/71_trace.ipynb #da2ca601
@@ -262,7 +262,7 @@ def trace_strip(
     if starts_s is None:
         starts_s = sorted({round(_latest(trace, length_s) * part / 4) for part in range(5)})
     frames = [
-        (f"{start:g} s", small_png(trace_png(trace, start, length_s, band, dpi=75), 64), trace_text(trace, start, length_s, band))
+        (f"{start:g} s", small_png(trace_png(trace, start, length_s, band, dpi=75)), trace_text(trace, start, length_s, band))
         for start in starts_s
     ]
     return radio_strip(frames, "Start")

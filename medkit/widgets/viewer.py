@@ -22,9 +22,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import ImageError
 from ..figures import OKABE_ITO, png_bytes
-from ..imaging.dicom import DicomImage
-from ..imaging.series import FoundSeries, list_series, read_series
-from ..imaging.show import colour_labels, label_colour
+from ..imaging.dicom import DicomImage, _value, render_frame
+from ..imaging.geometry import slice_normal
+from ..imaging.series import FoundSeries, _numbers, list_series, read_series
+from ..imaging.show import colour_labels, edge_letters, label_colour
 from ..imaging.volume import Mask, Volume, check_same_frame, cut_slice, voxel_axis
 from ..imaging.window import PANCREAS, PRESETS, Window, apply_window, minmax_window, resolve_window, to_uint8
 
@@ -123,15 +124,20 @@ def _number_labels(pen: ImageDraw.ImageDraw, labels: np.ndarray) -> None:
         _write(pen, (across, down), str(number), "mm", size=12)
 
 
-def _mark_edges(pen: ImageDraw.ImageDraw, cut: Cut, size: tuple[int, int], scale: float) -> None:
-    "The letters of the four edges, and a bar of 5 cm where it fits."
+def _letter_edges(pen: ImageDraw.ImageDraw, letters: tuple[str, ...], size: tuple[int, int]) -> None:
+    "The letters of the left, right, top and bottom edge."
     width, height = size
     half = width // 2
     places = (((6, height // 2), "lm"), ((width - 6, height // 2), "rm"), ((half, 6), "mt"), ((half, height - 6), "mb"))
-    for (at, anchor), letter in zip(places, cut.letters):
+    for (at, anchor), letter in zip(places, letters):
         _write(pen, at, letter, anchor, _YELLOW, 15)
-    bar = round(50 * scale)
-    if bar < half - 20:
+
+
+def _mark_edges(pen: ImageDraw.ImageDraw, cut: Cut, size: tuple[int, int], scale: float) -> None:
+    "The letters of the four edges, and a bar of 5 cm where it fits."
+    height, bar = size[1], round(50 * scale)
+    _letter_edges(pen, cut.letters, size)
+    if bar < size[0] // 2 - 20:
         pen.line([(8, height - 10), (8 + bar, height - 10)], fill=_LIGHT, width=2)
         _write(pen, (8, height - 14), "5 cm", "lb", size=11)
 
@@ -246,21 +252,44 @@ def live_text(
     "`words` as a line that a screen reader speaks when it changes."
     return f'<div role="status" aria-live="polite" style="max-width:760px;line-height:1.4">{html.escape(words)}</div>'
 
-# %% ../../nbs/7_faces/70_viewer.ipynb #163bae9b
+# %% ../../nbs/7_faces/70_viewer.ipynb #4f0ac835
+def _palette(values: np.ndarray, colours: int) -> np.ndarray:  # uint8 (pixel, 3) -> uint8 (colour, 3)
+    "Even greys, mixtures of what is coloured, and last, one by one, the colours farthest from all those: rare ones, exactly."
+    coloured = values[np.ptp(values, axis=1) > 8]
+    greys = np.linspace(0, 255, colours * 3 // 8 if len(coloured) else colours).round()
+    palette = np.repeat(greys.astype(np.uint8)[:, None], 3, axis=1)
+    if not len(coloured):
+        return palette
+    few = Image.fromarray(coloured[None]).quantize(colours // 2, method=Image.Quantize.FASTOCTREE)
+    mixed = [few.getpalette()[3 * at:3 * at + 3] for _, at in few.getcolors()]
+    palette, exact = np.concatenate([palette, np.array(mixed, np.uint8)]), np.unique(coloured, axis=0).astype(np.float32)
+    far = np.min([((exact - known) ** 2).sum(axis=1) for known in palette], axis=0)
+    while len(palette) < colours and far.max() > 0:
+        palette = np.concatenate([palette, exact[[far.argmax()]].astype(np.uint8)])
+        far = np.minimum(far, ((exact - palette[-1]) ** 2).sum(axis=1))
+    return palette
+
+# %% ../../nbs/7_faces/70_viewer.ipynb #87e75e17
 def small_png(
     png: bytes,  # a PNG file
-    colours: int = 256,  # at most
+    colours: int = 256,  # at most, 8 to 256
 ) -> bytes:  # a PNG file
     "The same picture in few colours, which takes less room."
-    buffer = io.BytesIO()
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    picture.quantize(colours, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    buffer, picture = io.BytesIO(), np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+    packed, at = np.unique(picture.astype(np.int32) @ (1 << 16, 1 << 8, 1), return_inverse=True)
+    values = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=1)
+    palette = _palette(picture.reshape(-1, 3), colours).astype(np.float32)
+    parts = np.array_split(values.astype(np.float32), 1 + len(values) // 50_000)  # so that noise does not fill the memory
+    nearest = [((palette**2).sum(axis=1) - 2 * part @ palette.T).argmin(axis=1) for part in parts]
+    few = Image.fromarray(np.concatenate(nearest)[at].reshape(picture.shape[:2]).astype(np.uint8), "L")
+    few.putpalette(palette.astype(np.uint8).tobytes())
+    few.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 # %% ../../nbs/7_faces/70_viewer.ipynb #fa3a681b
 _LAYOUT = {"layout": widgets.Layout(width="320px"), "style": {"description_width": "140px"}}
 _KEYS = ("Keys: Tab moves from control to control. On a slider, the arrow keys move one step, Page Up and Page Down several, "
-         "Home and End to the ends.")
+         "Home and End to the ends. On a list, press Space first, then the arrow keys and Enter. Space also switches a box.")
 
 
 def _step(low: float, high: float) -> float:
@@ -416,6 +445,14 @@ def series_options(
     lines = [(bool(one.aside), number, one.words) for number, one in enumerate(found)]
     return [(f"{place}: {words}", number) for place, (_, number, words) in enumerate(sorted(lines), 1)]
 
+# %% ../../nbs/7_faces/70_viewer.ipynb #e1cf48be
+def _first_shown(found: tuple[FoundSeries, ...], mask: Mask | None) -> int:
+    "The number of the series to open first: one of the patient whose labels are given, else the first of the list."
+    numbers = [number for _, number in series_options(found)]
+    own = [number for number in numbers if mask and mask.patient_key and not found[number].aside
+           and any(one.facts.get("PatientID") == mask.patient_key for one in found[number].slices[:1])]
+    return (own or numbers)[0]
+
 # %% ../../nbs/7_faces/70_viewer.ipynb #dfc7f836
 class SeriesBrowser(widgets.VBox):
     "The series of a folder, one at a time in a `SliceViewer`; `viewer` is None where a series cannot be shown."
@@ -423,7 +460,8 @@ class SeriesBrowser(widgets.VBox):
     def __init__(self, found: tuple[FoundSeries, ...], mask: Mask | None, window: Window | str | None):
         self.found, self.mask, self.window, self.viewer = found, mask, window, None
         wide = _LAYOUT | {"layout": widgets.Layout(width="640px")}
-        self.series = widgets.Dropdown(options=series_options(found), description="Series", **wide)
+        options, first = series_options(found), _first_shown(found, mask)
+        self.series = widgets.Dropdown(options=options, value=first, description="Series", **wide)
         self.message = widgets.HTML()
         super().__init__([self.series, self.message])
         self.series.observe(lambda _: _open_series(self), "value")
@@ -438,13 +476,13 @@ class SeriesBrowser(widgets.VBox):
 
 # %% ../../nbs/7_faces/70_viewer.ipynb #09eb4c0b
 def _fitting(volume: Volume, mask: Mask | None) -> tuple[Mask | None, list[str]]:
-    "The mask if it lies in the frame of the volume, else a word on it."
+    "The mask if it belongs to the volume, by frame and patient, else a word on it."
     if mask is None:
         return None, []
     try:
         check_same_frame(volume, mask)
     except ImageError:
-        return None, ["The labels belong to another series and are not drawn."]
+        return None, ["The labels belong to another scan and are not drawn."]
     return mask, []
 
 
@@ -463,7 +501,7 @@ def _open_series(browser: SeriesBrowser) -> None:
 # %% ../../nbs/7_faces/70_viewer.ipynb #416686db
 def browse_series(
     folder: str | os.PathLike | tuple[FoundSeries, ...],  # a folder of DICOM files, or what `list_series` found in it
-    mask: Mask | None = None,  # labels, drawn on the series in whose frame they lie
+    mask: Mask | None = None,  # labels, drawn only on the scan they belong to
     window: Window | str | None = None,  # as for `view_volume`
 ) -> SeriesBrowser:  # an ipywidgets box
     "A viewer for all series of a folder. Reasons: those of `list_series`, `bad_option`, `bad_shape`, `unknown_window`."
@@ -477,7 +515,7 @@ def browse_series(
         resolve_window(window, values=np.zeros((1, 1)))
     return SeriesBrowser(found, mask, window)
 
-# %% ../../nbs/7_faces/70_viewer.ipynb #cd4a93ce
+# %% ../../nbs/7_faces/70_viewer.ipynb #52b9a304
 def _overlay_on(image: DicomImage, frame: int, picture: np.ndarray) -> np.ndarray:  # uint8 (row, column, 3)
     "A picture of a frame, of any size, with every overlay of the frame on it; lines stay lines however small it is."
     canvas = picture.copy() if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
@@ -488,6 +526,26 @@ def _overlay_on(image: DicomImage, frame: int, picture: np.ndarray) -> np.ndarra
     return canvas
 
 
+def _edges_of(image: DicomImage, frame: int) -> tuple[str, ...]:
+    "The letters of a frame's edges; none where the header does not say how it lies."
+    try:
+        cosines = _numbers(image.dataset, frame, "PlaneOrientationSequence", "ImageOrientationPatient", 6)
+        slice_normal(cosines)
+    except ImageError:  # not stated, or no two directions
+        return ()
+    return edge_letters(cosines[:3], cosines[3:])
+
+
+def _decorated(image: DicomImage, frame: int, picture: np.ndarray, overlays: bool) -> np.ndarray:
+    "The picture with its overlays and, where they are known, the letters of its edges."
+    picture = _overlay_on(image, frame, picture) if overlays and image.overlays else picture
+    if not (letters := _edges_of(image, frame)):
+        return picture
+    canvas = Image.fromarray(picture).convert("RGB")
+    _letter_edges(ImageDraw.Draw(canvas), letters, canvas.size)
+    return np.asarray(canvas)
+
+# %% ../../nbs/7_faces/70_viewer.ipynb #cd4a93ce
 def frame_png(
     image: DicomImage,
     frame: int = 0,  # counts from 0
@@ -505,7 +563,22 @@ def frame_png(
     rows, columns = picture.shape[0] * down, picture.shape[1] * across
     size = [max(round(length * size_px / max(rows, columns)), 1) for length in (columns, rows)]
     scaled = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
-    return png_bytes(_overlay_on(image, frame, scaled) if overlays and image.overlays else scaled)
+    return png_bytes(_decorated(image, frame, scaled, overlays))
+
+# %% ../../nbs/7_faces/70_viewer.ipynb #fe2c4bd1
+def _in_hu(image: DicomImage) -> bool:
+    "True if the values of a file are in HU, as those of a CT are."
+    stated = [_value(image.dataset, keyword) for keyword in ("Modality", "RescaleType", "Units")]
+    return stated[0] == "CT" or "HU" in stated[1:]
+
+
+def _window_words(image: DicomImage, frame: int, window: Window | str | int) -> str:
+    "The window of a grey picture, in words."
+    used, unit = render_frame(image, window, frame)[1], " HU" if _in_hu(image) else ""
+    if used is None:
+        return "Its greys follow the table in the file."
+    named = f" ({used.name})" if used.name else ""
+    return f"Window centre {used.center:g}{unit}, width {used.width:g}{unit}{named}."
 
 # %% ../../nbs/7_faces/70_viewer.ipynb #781e8fee
 class ImageViewer(widgets.VBox):
@@ -513,14 +586,16 @@ class ImageViewer(widgets.VBox):
 
     def __init__(self, image: DicomImage, window: Window | str | int):
         self.dicom, self.chosen = image, window
-        named = [] if image.display(window).ndim == 3 else ["minmax", *PRESETS]
+        self.grey = image.display(window).ndim == 2
+        named = ["minmax", *(PRESETS if _in_hu(image) else ())] if self.grey else []
         self.frame = widgets.IntSlider(0, 0, image.frames - 1, description="Frame", **_LAYOUT)
         self.preset = widgets.Dropdown(options=["as opened", *named], description="Window", **_LAYOUT)
         self.overlays = widgets.Checkbox(True, description="Show overlays", **_LAYOUT)
         self.picture = widgets.Image(format="png", layout=widgets.Layout(margin="0 12px 0 0"))
         self.readout = widgets.HTML()
         keys = widgets.HTML(f'<div style="max-width:310px;line-height:1.3">{_KEYS}</div>')
-        side = widgets.VBox([self.frame, self.preset, *([self.overlays] if image.overlays else []), keys])
+        used = {self.frame: image.frames > 1, self.preset: self.grey, self.overlays: bool(image.overlays)}
+        side = widgets.VBox([*(control for control, wanted in used.items() if wanted), keys])
         row = widgets.Layout(flex_flow="row wrap", align_items="flex-start")
         super().__init__([widgets.HBox([self.picture, side], layout=row), self.readout])
         for control in (self.frame, self.preset, self.overlays):
@@ -538,18 +613,21 @@ class ImageViewer(widgets.VBox):
 def _image_words(viewer: ImageViewer) -> str:
     "What the viewer shows, in words."
     image = viewer.dicom
-    count = f"Frame {viewer.frame.value} (0 to {image.frames - 1}) of {image!r}."
-    number = len(image.overlays)
-    shown = "drawn in yellow" if viewer.overlays.value else "not drawn"
-    return count + (f" {number} overlay{'s' * (number != 1)} {shown}." if number else "")
+    words = [f"Frame {viewer.frame.value} (0 to {image.frames - 1}) of {image!r}." if image.frames > 1 else f"{image!r}."]
+    words += [_window_words(image, viewer.frame.value, _chosen_window(viewer))] if viewer.grey else []
+    number, shown = len(image.overlays), "drawn in yellow" if viewer.overlays.value else "not drawn"
+    return " ".join(words + ([f"{number} overlay{'s' * (number != 1)} {shown}."] if number else []))
+
+
+def _chosen_window(viewer: ImageViewer) -> Window | str | int:
+    return viewer.chosen if viewer.preset.value == "as opened" else viewer.preset.value
 
 
 def _image_png(viewer: ImageViewer, size_px: int) -> tuple[bytes, str]:
     "The chosen frame and its words; a frame that cannot be shown is named."
-    window = viewer.chosen if viewer.preset.value == "as opened" else viewer.preset.value
     options = {"overlays": viewer.overlays.value, "size_px": size_px}
     try:
-        return frame_png(viewer.dicom, viewer.frame.value, window, **options), _image_words(viewer)
+        return frame_png(viewer.dicom, viewer.frame.value, _chosen_window(viewer), **options), _image_words(viewer)
     except ImageError as error:
         words = f"Frame {viewer.frame.value} cannot be shown. {error.message} What to do: {error.hint}."
         return png_bytes(np.zeros((size_px // 3, size_px), np.uint8)), words
