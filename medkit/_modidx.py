@@ -339,7 +339,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'medkit.imaging.deid._shown': ('1_imaging/deid.html#_shown', 'medkit/imaging/deid.py'),
                                      'medkit.imaging.deid._sign': ('1_imaging/deid.html#_sign', 'medkit/imaging/deid.py'),
                                      'medkit.imaging.deid._stamp': ('1_imaging/deid.html#_stamp', 'medkit/imaging/deid.py'),
-                                     'medkit.imaging.deid._stated_class': ('1_imaging/deid.html#_stated_class', 'medkit/imaging/deid.py'),
+                                     'medkit.imaging.deid._stated': ('1_imaging/deid.html#_stated', 'medkit/imaging/deid.py'),
                                      'medkit.imaging.deid._stored_only': ('1_imaging/deid.html#_stored_only', 'medkit/imaging/deid.py'),
                                      'medkit.imaging.deid._table': ('1_imaging/deid.html#_table', 'medkit/imaging/deid.py'),
                                      'medkit.imaging.deid._tags': ('1_imaging/deid.html#_tags', 'medkit/imaging/deid.py'),

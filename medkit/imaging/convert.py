@@ -160,10 +160,10 @@ def convert(
     limits: Limits = Limits(),  # seconds a frame, memory of a worker
     on_progress: Callable[[int, int, dict], None] | None = None,  # called with done, total and the latest row
 ) -> ConversionReport:
-    """Convert DICOM files to PNG pictures, with one row for each input in `manifest.jsonl`.
+    """Convert DICOM files to PNG pictures, one row for each in `manifest.jsonl`; a file that cannot be converted stops no other.
 
-    A file that cannot be converted never stops the rest; its row has the reason. Raises `bad_option`, `unknown_window`,
-    `bad_key`, `not_found`, `not_readable`, `not_writable`, `empty`, `busy`, `bad_manifest`.
+    Raises `bad_option`, `unknown_window`, `bad_key`, `not_found`, `not_readable`, `not_writable`, `empty`, `busy`,
+    `bad_manifest`, `already_exists` (the target holds the results of another source).
     """
     options = _checked_options(window, bits, names, deidentify)
     secret = _secret(key) if key is not None else b""

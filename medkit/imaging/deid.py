@@ -543,14 +543,14 @@ def _refused(message: str, hint: str, found: str, expected: str, reason: str = "
     return ImageError(reason, message, hint, found=found, expected=expected)
 
 
-def _stated_class(dataset: Dataset) -> str:
-    "The SOP class in the file meta information, or nothing."
-    return str((getattr(dataset, "file_meta", None) or {}).get("MediaStorageSOPClassUID", ""))
+def _stated(dataset: Dataset, what: str) -> str:
+    "The SOP class or instance in the file meta information, or nothing."
+    return str((getattr(dataset, "file_meta", None) or {}).get(f"MediaStorageSOP{what}UID", ""))
 
 
 def _check_kind(dataset: Dataset) -> None:
     "Refuse what is no picture and cannot be cleaned like one. Reasons: `no_pixels`, `unsupported_format`."
-    kind = _root_text(dataset, "SOPClassUID") or _stated_class(dataset)
+    kind = _root_text(dataset, "SOPClassUID") or _stated(dataset, "Class")
     if kind == _INDEX:
         raise _refused("A DICOMDIR holds no picture.",
                        "an index of other files: make a new one for the shared copies if you need it",
@@ -636,7 +636,7 @@ def _new_meta(source: Dataset, clean: Dataset) -> FileMetaDataset:
 # %% ../../nbs/1_imaging/16a_deid.ipynb #5452515e
 _STORAGE = {"CT": CTImageStorage, "MR": MRImageStorage}
 _NO_CLASS = "the file had no SOP class UID: it was taken from the file meta information or the modality"
-_NO_INSTANCE = "the file had no SOP instance UID: one was made"
+_NO_INSTANCE = "the file had no SOP instance UID: it was taken from the file meta information or the content"
 
 
 def _content_uid(source: Dataset, key: bytes) -> str:
@@ -651,13 +651,13 @@ def _content_uid(source: Dataset, key: bytes) -> str:
 
 def _complete(clean: Dataset, source: Dataset, key: bytes) -> list[str]:  # remarks
     "Give a new picture the SOP UIDs that it lacks."
-    remarks, stated = [], _stated_class(source)
+    remarks, stated, instance = [], _stated(source, "Class"), _stated(source, "Instance")
     picture = any(tag in clean for tag in _PIXELS)
     if picture and not clean.get("SOPClassUID"):
         clean.SOPClassUID = stated if _is_known(stated) else _STORAGE.get(clean.get("Modality"), SecondaryCaptureImageStorage)
         remarks.append(_NO_CLASS)
     if picture and not clean.get("SOPInstanceUID"):
-        clean.SOPInstanceUID = _content_uid(source, key)
+        clean.SOPInstanceUID = _keyed_uid(key, "uid", instance) if instance else _content_uid(source, key)
         remarks.append(_NO_INSTANCE)
     return remarks
 
