@@ -84,7 +84,7 @@ def pictures(target: Path) -> dict[str, bytes]:
 
 def extra_files(target: Path) -> list[str]:
     "Whatever is neither a picture nor one of the two lists."
-    allowed = ("manifest.jsonl", "sources.private.jsonl")
+    allowed = ("manifest.jsonl", "manifest.sha256", "sources.private.jsonl")
     return [
         path.name for path in target.rglob("*") if path.is_file() and path.suffix != ".png" and path.name not in allowed
     ]

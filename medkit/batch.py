@@ -10,7 +10,8 @@ import errno
 import json
 import os
 import queue
-import shutil
+import re
+import stat
 import threading
 import time
 from array import array
@@ -23,43 +24,26 @@ from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import BinaryIO
 
-from .desk import (MANIFEST, PRIVATE, SUPERSEDED, WORK, Job, detail_of, new_row, output_fault, outputs_of, refused_row,
-                         stop_job)
+from .desk import (MANIFEST, OWN_NAMES, PRIVATE, SEAL, SUPERSEDED, WORK, Job, detail_of, list_rows, new_row, output_fault,
+                         outputs_of, refused_row, stop_job)
 from .errors import REASONS, DataError, MedkitError
 from .extras import require
 from .figures import html_card
-from .files import Manifest, atomic_write, inside, sha256
+from .files import Manifest, as_path, atomic_write, open_regular, sha256, walk
 from .isolate import Limits, Worker
-
-# %% ../nbs/0_ground/06a_batch.ipynb #21775d7b
-def _inputs(folder: str, target: str, prefix: str = "") -> Iterator[str]:
-    "Every file, link, pipe and empty folder below `folder`, in order, relative; the target folder is left out."
-    with os.scandir(folder) as listing:
-        entries = sorted(listing, key=lambda entry: entry.name)
-    if not entries:
-        yield prefix.rstrip("/")
-    for entry in entries:
-        if not entry.is_dir(follow_symlinks=False):
-            yield prefix + entry.name
-        elif os.path.realpath(entry.path) != target:
-            yield from _inputs(entry.path, target, f"{prefix}{entry.name}/")
 
 # %% ../nbs/0_ground/06a_batch.ipynb #7a9fb086
 def _listed(source: Path, target: Path) -> tuple[Path, list[str]]:
     "The folder and the relative names of all inputs in it. Reasons: `not_found`, `bad_option`, `empty`, `not_readable`."
-    if not source.exists():
-        raise DataError("not_found", f"There is no file or folder `{source.name}`.", "check the path", found="no such name",
+    if not os.path.exists(source):
+        raise DataError("not_found", f"There is no file or folder `{source.name:.80}`.", "check the path", found="no such name",
                         expected="a file, or a folder of files")
-    if source.resolve() == target:
-        raise DataError("bad_option", "Source and target are the same.", "choose another target",
-                        found=f"`{source.name}` twice", expected="a target of its own")
+    if source.resolve().is_relative_to(target):
+        raise DataError("bad_option", "The source is the target, or lies in it.", "choose another target",
+                        found=f"`{source.name}` in `{target.name}`", expected="a target of its own")
     if not source.is_dir():
         return source.parent, [source.name]
-    try:
-        names = list(_inputs(str(source), str(target)))
-    except OSError as error:
-        raise DataError("not_readable", "A folder of the source cannot be listed.", "check its permissions", found=error,
-                        expected="folders that can be listed") from error
+    names = list(walk(source, leave_out=target))
     if names in ([], [""]):
         raise DataError("empty", f"The folder `{source.name}` is empty.", "check the path", found="0 files",
                         expected="at least one file")
@@ -109,29 +93,29 @@ class _Past:
 
     def known(self, row: dict) -> dict:
         "What the private list has of a row."
-        return self.private.get(str(row.get("id")), {})
+        return self.private.get(row["id"], {})
 
 
 def _past(target: Path) -> _Past:
     "Reasons: `bad_manifest`, `not_readable`."
     private: dict[str, dict] = {}
-    for row in Manifest(target / PRIVATE).rows():
-        private.setdefault(str(row.get("id")), {}).update(row)  # a detail may have a line of its own
-    return _Past(Manifest(target / MANIFEST).rows(), private, Manifest(target / SUPERSEDED).rows())
+    for row in list_rows(target, PRIVATE):
+        private.setdefault(row["id"], {}).update(row)  # a detail may have a line of its own
+    return _Past(list_rows(target, MANIFEST), private, list_rows(target, SUPERSEDED))
 
 # %% ../nbs/0_ground/06a_batch.ipynb #d638aac5
 def _earlier_rows(past: _Past, target: Path, folder: Path, names: list[str], job: Job) -> dict[str, dict]:
     "Rows of an earlier run with the same options that need no repetition, by id."
-    rows, kept, options = {row.get("id"): row for row in past.rows}, {}, job.digest()
+    rows, kept, options = {row["id"]: row for row in past.rows}, {}, job.digest()
     interrupted = len(rows) < len(past.private)
     for name in names if rows else ():
         row = rows.get(key := job.input_id(name))
         if not row or row.get("options") != options or past.known(row).get("stamp") != _stamp(folder, name):
             continue
-        if interrupted or row.get("status") != "failed":
+        if (interrupted or row["status"] != "failed") and (outputs_of(row) or row["status"] in ("skipped", "failed")):
             if not any(output_fault(target, output, digest) for output, digest in outputs_of(row)):
                 kept[key] = row
-    return {key: row for key, row in kept.items() if row.get("duplicate_of", key) in kept}
+    return {key: row for key, row in kept.items() if (row.get("duplicate_of") or key) in kept}
 
 
 def _stamp(folder: Path, name: str) -> list[int] | None:
@@ -171,53 +155,82 @@ def _has_digest(path: Path, digest: str | None) -> bool:
 
 # %% ../nbs/0_ground/06a_batch.ipynb #6907b906
 def _superseded(past: _Past, kept: dict[str, dict], names: list[str], resume: bool) -> list[dict]:
-    "Rows whose outputs are to be removed at the end, unless a new row names them."
+    "Outputs that may be replaced, and are to be removed at the end unless a new row names them."
     here = {_shown(name) for name in names}
-    old = [row for row in past.rows if outputs_of(row) and kept.get(row.get("id")) is not row]
+    old = [row for row in past.rows if outputs_of(row) and kept.get(row["id"]) is not row]
     redone = [row for row in old if not resume or past.known(row).get("source") in here]
-    return past.superseded + [{"outputs": [name for name, _ in outputs_of(row)]} for row in redone]
+    return past.superseded + [{"outputs": row["outputs"], "output_sha256": row["output_sha256"]} for row in redone]
 
 
-def _remove(target: Path, names: Iterable[str]) -> None:
-    "Remove regular files that no row names, and folders that this empties; nothing outside, and no list of ours."
-    gone = {name.casefold(): name for name in names if name not in (MANIFEST, PRIVATE, SUPERSEDED)}
+def _remove(target: Path, made: Iterable[tuple[str, str]]) -> None:  # names, digests
+    "Remove files that no row names and nobody changed, and folders that this empties; nothing outside, and no list of ours."
+    gone: dict[str, dict[str, str]] = {}  # a name may have been made twice, with two digests
+    for name, digest in made:
+        gone.setdefault(name.casefold(), {})[digest] = name  # one file on some systems
     if gone:
         with open(target / MANIFEST, "rb") as file:
-            for name in (name for line in file for name in json.loads(line)["outputs"]):
-                gone.pop(name.casefold(), None)  # one file on some systems
-    for name in gone.values():
-        with suppress(DataError, OSError):
-            path = inside(target, name)
-            if path.is_file() and not path.is_symlink():
-                path.unlink()
-                for place in takewhile(lambda place: place != target, path.parents):
+            for name in (*OWN_NAMES, *(name for line in file for name in json.loads(line)["outputs"])):
+                gone.pop(name.casefold(), None)
+    for digest, name in (one for digests in gone.values() for one in digests.items()):
+        with suppress(OSError):
+            if output_fault(target, name, digest) is None:
+                (target / name).unlink()
+                for place in takewhile(lambda place: place != target, (target / name).parents):
                     place.rmdir()
 
-# %% ../nbs/0_ground/06a_batch.ipynb #c93c6a53
+# %% ../nbs/0_ground/06a_batch.ipynb #7786d56e
+_HALF = re.compile(r"[0-9a-f]{16}\.\d+")  # outputs without their final names
+_PART = re.compile(rf"\.({'|'.join(map(re.escape, OWN_NAMES))})\.[0-9a-f]{{16}}\.part")  # lists that were being written
+
+
+def _clear(folder: Path, ours: re.Pattern) -> None:
+    "Remove files with such names; what cannot be removed is noticed when it is written."
+    with suppress(OSError), os.scandir(folder) as listing:
+        for entry in listing:
+            if ours.fullmatch(entry.name) and not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.path)
+
+# %% ../nbs/0_ground/06a_batch.ipynb #7e3a4ed9
 @contextmanager
 def _alone(target: Path) -> Iterator[None]:
     "Hold the target's lock, with an empty work folder that is gone at the end. Reasons: `busy`, `not_writable`."
     work = target / WORK
     try:
-        work.mkdir(parents=True, exist_ok=True)
-        handle = open(work / "lock", "ab")
+        lock = _locked(work)
     except (OSError, ValueError) as error:
         raise _not_writable(target, error) from error
-    with handle:
-        if not _lock(handle.fileno()) or not os.path.exists(work / "lock"):
-            raise DataError("busy", f"Another job is at work in `{target.name}`.", "wait for it, or choose another target",
-                            found="a locked folder", expected="a folder of its own")
-        lists = (part for name in (MANIFEST, PRIVATE, SUPERSEDED) for part in target.glob(f".{name}.*.part"))
-        for part in [*work.glob("*.*"), *lists]:
-            part.unlink()  # what a killed job left half-written
-        try:
-            yield
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    try:
+        _clear(target, _PART)  # what a killed job left half-written
+        _clear(work, _HALF)
+        yield
+    finally:
+        _clear(work, _HALF)
+        with suppress(OSError):  # somebody else's files stay, and with them the folder
+            (work / "lock").unlink()
+            work.rmdir()
+        os.close(lock)
+
+# %% ../nbs/0_ground/06a_batch.ipynb #de5bb593
+def _locked(work: Path) -> int:  # a descriptor of its lock
+    "Take the lock, again if its last holder removed it meanwhile. Reasons: `busy`; raises `OSError` if there can be none."
+    for _ in range(100):
+        work.mkdir(parents=True, exist_ok=True)
+        if not stat.S_ISDIR(os.lstat(work).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, f"{WORK} is a link")
+        with suppress(FileNotFoundError):  # removed in between
+            lock = open_regular(work / "lock", os.O_RDWR | os.O_CREAT)
+            if not _lock(lock):
+                os.close(lock)
+                break
+            if os.path.samestat(os.fstat(lock), os.lstat(work / "lock")):
+                return lock
+            os.close(lock)
+    raise DataError("busy", f"Another job is at work in `{work.parent.name}`.", "wait for it, or choose another target",
+                    found="a locked folder", expected="a folder of its own")
 
 
 def _not_writable(target: Path, error: Exception) -> DataError:
-    return DataError("not_writable", f"The target `{target.name}` cannot be written.", "check space and permissions",
+    return DataError("not_writable", f"The target `{target.name:.80}` cannot be written.", "check space and permissions",
                      found=error, expected="a folder that can be made and written")
 
 # %% ../nbs/0_ground/06a_batch.ipynb #726f6dd3
@@ -343,7 +356,8 @@ def _count_loss(losses: int, error: Exception) -> int:
 class _Ledger:
     "The manifest while a job runs: rows and details on disk; counts, places and identities in memory."
 
-    def __init__(self, inputs: int):
+    def __init__(self, inputs: int, replaced: Iterable[dict] = ()):  # outputs of earlier runs, to be removed
+        self.replaced = replaced
         self.places, self.details = array("q", [-1]) * inputs, array("q", [-1]) * inputs
         self.identities, self.counts, self.reasons = array("Q", [0]) * inputs, Counter(), Counter()
 
@@ -358,7 +372,7 @@ class _Ledger:
     def note(self, numbered: list[tuple[int, dict]]) -> None:
         "Count rows, and remember whose identities they have."
         for number, row in numbered:
-            self.identities[number] = int(row.get("identity") or "0", 16)
+            self.identities[number] = int(row.get("identity") or "0", 16) if row["outputs"] else 0
             self.count(row, 1)
 
     def missing(self) -> list[int]:
@@ -366,7 +380,7 @@ class _Ledger:
 
     def count(self, row: dict, step: int) -> None:
         self.counts[row["status"]] += step
-        self.reasons[row["reason"] or ""] += step
+        self.reasons[row.get("reason") or ""] += step
 
 # %% ../nbs/0_ground/06a_batch.ipynb #5c84cb84
 _JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
@@ -440,7 +454,7 @@ def _settle(rows: list[dict]) -> list[dict]:
         row |= {"status": "ok_warn" if row.get("notes") else "ok", "reason": None, "message": None, "hint": None}
         same = next((one for one in kept if one["output_sha256"] == row["output_sha256"]), None)
         if same:
-            made = row.get("dropped", row["outputs"])
+            made = row.get("dropped") or row["outputs"]
             row |= {"status": "skipped", **_why("duplicate"), "duplicate_of": same["id"], "dropped": made,
                     "outputs": same["outputs"]}
         else:
@@ -451,18 +465,20 @@ def _settle(rows: list[dict]) -> list[dict]:
 
 # %% ../nbs/0_ground/06a_batch.ipynb #c4644c71
 def _finish(target: Path, ledger: _Ledger, names: list[str]) -> None:
-    "Settle shared identities, put both lists into the order of the inputs, and remove what no row names any more."
+    "Settle shared identities, put both lists into the order of the inputs, remove what no row names any more, and seal it."
     with open(target / MANIFEST, "rb") as old:
         lines, details, gone = _settled(old, ledger, names)
         with atomic_write(target / MANIFEST) as out:
             for number, place in enumerate(ledger.places):
                 out.write(lines.get(number) or _line_at(old, place))
     _tell_details(target, ledger, details)
-    _remove(target, gone + [name for row in Manifest(target / SUPERSEDED).rows() for name in row["outputs"]])
-    (target / SUPERSEDED).unlink(missing_ok=True)
+    _remove(target, gone + [made for row in ledger.replaced for made in zip(row["outputs"], row["output_sha256"])])
+    (target / SUPERSEDED).unlink()
+    with atomic_write(target / SEAL) as out:
+        out.write(f"{sha256(target / MANIFEST)}  {MANIFEST}\n".encode())
 
 
-def _settled(file: BinaryIO, ledger: _Ledger, names: list[str]) -> tuple[dict, dict, list[str]]:
+def _settled(file: BinaryIO, ledger: _Ledger, names: list[str]) -> tuple[dict, dict, list[tuple[str, str]]]:
     "New lines and details of inputs that share an identity, by position, and the outputs that duplicates made themselves."
     lines, details, gone = {}, {}, []
     for numbers in _shared_identities(ledger).values():
@@ -474,7 +490,7 @@ def _settled(file: BinaryIO, ledger: _Ledger, names: list[str]) -> tuple[dict, d
             ledger.count(row, 1)
             first = row.get("duplicate_of")
             lines[number], details[number] = _line(row), first and detail_of(f"the same as {by_id[first]}")
-            gone += row.get("dropped", ()) if first else ()
+            gone += zip(row["dropped"], row["output_sha256"]) if first else ()
     return lines, details, gone
 
 # %% ../nbs/0_ground/06a_batch.ipynb #5f4451d5
@@ -547,8 +563,8 @@ def run_batch(
 
     Raises `not_found`, `not_readable`, `not_writable`, `empty`, `bad_option`, `busy`, `bad_manifest`, `already_exists`.
     """
-    started, source, target = time.perf_counter(), Path(source).absolute(), _resolved(Path(target))
-    run, (folder, names) = _checked_engine(engine, workers), _listed(source, target)
+    started, source, target = time.perf_counter(), as_path(source).absolute(), _resolved(as_path(target))
+    run, (folder, names) = _checked_engine(engine, workers, limits), _listed(source, target)
     with _alone(target):
         ledger = _opened(target, source, folder, names, job, resume)
         resumed, tell = sum(ledger.counts.values()), on_progress or (lambda *_: None)
@@ -567,8 +583,11 @@ def run_batch(
 _ENGINES = {"local": _run_local, "ray": _run_ray}
 
 
-def _checked_engine(engine: str, workers: int | None) -> Callable:
+def _checked_engine(engine: str, workers: int | None, limits: Limits = Limits()) -> Callable:
     "The engine of that name. Reasons: `bad_option`."
+    if not isinstance(limits, Limits):
+        raise DataError("bad_option", "limits must be Limits.", "leave it out, or give medkit.isolate.Limits(...)",
+                        found=repr(limits)[:40], expected="Limits(seconds, memory_mb, items)")
     if not isinstance(engine, str) or engine not in _ENGINES:
         raise DataError("bad_option", "There is no such engine.", "choose one of those expected", found=repr(engine)[:40],
                         expected=", ".join(_ENGINES))
@@ -601,19 +620,20 @@ def _opened(target: Path, source: Path, folder: Path, names: list[str], job: Job
     try:
         if (target / MANIFEST).exists() and not os.access(target / MANIFEST, os.W_OK):
             raise PermissionError(errno.EACCES, f"{MANIFEST} is read-only")
-        if gone := _superseded(past, kept, names, resume):
-            with _private_list(target / SUPERSEDED) as file:
-                file.writelines(map(_line, gone))
-        ledger = _kept_rows(target, names, kept, job)  # first: its rows are true to the old private list and to the new
+        replaced = _superseded(past, kept, names, resume)
+        with _private_list(target / SUPERSEDED) as file:
+            file.writelines(map(_line, replaced))
+        (target / SEAL).unlink(missing_ok=True)
+        ledger = _kept_rows(target, names, kept, job, replaced)  # first: its rows are true to the old private list and to the new
         _list_sources(target, source.resolve(), folder, names, {key: past.known(row) for key, row in kept.items()}, job)
         return ledger
     except OSError as error:
         raise _not_writable(target, error) from error
 
 
-def _kept_rows(target: Path, names: list[str], kept: dict[str, dict], job: Job) -> _Ledger:
+def _kept_rows(target: Path, names: list[str], kept: dict[str, dict], job: Job, replaced: list[dict]) -> _Ledger:
     "Begin the manifest with the rows that stay."
-    ledger = _Ledger(len(names))
+    ledger = _Ledger(len(names), replaced)
     with atomic_write(target / MANIFEST) as file:
         for number, name in enumerate(names):
             if row := kept.get(job.input_id(name)):

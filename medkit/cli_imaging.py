@@ -375,7 +375,7 @@ _KINDS |= {
     "unknown_element": f"an element that no standard knows: {_AGAIN}",
     "wrong_kind": f"an element that is not what it says: {_AGAIN}",
     "png_metadata": "text beside the picture: write the picture anew",
-    "nifti_text": "text in the header: check it, or empty it",
+    "nifti_text": "text in or around the header: check it, or empty it",
     "nifti_extension": "an extension, which may hold a DICOM header: remove it",
     "formula": "a spreadsheet would run it: put an apostrophe before it",
     "burned_in_unknown": "such pictures often have text in them: look at each",
@@ -433,10 +433,9 @@ def audit(
     """
     from medkit import imaging
 
-    place = _existing(path)
-    files = sum(len(names) for _, _, names in os.walk(place)) if place.is_dir() else 1
+    files = [0]
     with progress("looking into files", "files") as advance:
-        found = imaging.audit_deidentified(place, on_progress=advance)
+        found = imaging.audit_deidentified(_existing(path), on_progress=lambda *call: (files.append(call[1]), advance(*call)))
     if as_json:
         print(json.dumps([vars(one) for one in found], indent=1))
         raise typer.Exit(1 if found else 0)
@@ -444,7 +443,7 @@ def audit(
         kinds = _by_kind(found)
         terminal().print(_kind_table(kinds))
         _show_examples(kinds)
-    _sum_up(files, found)
+    _sum_up(files[-1], found)
     raise typer.Exit(1 if found else 0)
 
 # %% ../nbs/7_faces/78_cli_imaging.ipynb #63b82a96

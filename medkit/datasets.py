@@ -33,7 +33,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
 
 from .errors import DataError
-from .files import inside, sha256, shipped
+from .files import as_path, inside, read_regular, sha256, shipped
 
 # %% ../nbs/0_ground/05_datasets.ipynb #ab188b34
 @dataclass(frozen=True)
@@ -89,10 +89,10 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 def _read_checksums(path: Path, base: str) -> tuple[RemoteFile, ...]:
     "The files of one set, from lines of sha256, size, path and, if it differs, path at the source."
-    if not path.exists():
+    if not os.path.lexists(path):
         return ()
     files = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_regular(path, follow=True).decode().splitlines():
         if line.startswith("#") or not line.strip():
             continue
         digest, size, name, *source = line.split("\t")
@@ -126,20 +126,15 @@ def registry(
 ) -> MappingProxyType:  # name -> Dataset, in the order of the file
     """All data sets that the registry describes.
 
-    Raises `DataError` ("bad_registry" names the entry; "not_found").
+    Raises `DataError` ("bad_registry" names the entry; "not_found", "not_readable", "too_large").
     """
-    path = Path(path) if path else shipped("data/datasets.toml")
-    name = "the file"
+    path = shipped("data/datasets.toml") if path is None else as_path(path)
+    text, found, name = read_regular(path, most_bytes=16 << 20, follow=True), {}, "the file"
     try:
-        with open(path, "rb") as file:
-            tables = tomllib.load(file)
-        found = {}
-        for name, entry in tables.items():
+        for name, entry in tomllib.loads(text.decode()).items():
             found[name] = _read_entry(name, dict(entry), path.parent)
         return MappingProxyType(found)
-    except FileNotFoundError as error:
-        raise DataError("not_found", f"There is no registry `{path.name}`.", "check the path", found=error) from error
-    except (ValueError, TypeError, KeyError, OSError, DataError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, DataError) as error:
         hint = "compare it with the comments at the top of medkit's data/datasets.toml"
         raise DataError("bad_registry", f"`{path.name}`: {name} is not a valid entry.", hint, found=error) from error
 
@@ -265,13 +260,16 @@ def unpack(
 ) -> Path:
     """`folder` with the content of `archive`; it appears complete or not at all.
 
-    Raises `DataError` ("unsafe_archive", "unsafe_path", "unsupported_format", "already_exists", "not_found").
+    Raises `DataError` ("unsafe_archive", "unsafe_path", "unsupported_format", "already_exists", "not_found", "not_writable").
     """
-    archive, folder = Path(archive), Path(folder)
-    if not archive.is_file():
+    archive, folder = as_path(archive), as_path(folder)
+    if not os.path.isfile(archive):
         raise DataError("not_found", f"There is no archive `{archive.name}`.", "check the name and the folder")
-    if folder.exists():
+    if os.path.lexists(folder):
         raise DataError("already_exists", f"`{folder.name}` exists already.", "name a new folder or move this one away")
+    if not os.path.isdir(folder.parent) or len(os.fsencode(folder.name)) > 200:
+        hint = "make the folder above it first, or shorten the name"
+        raise DataError("not_writable", f"`{folder.name:.80}` cannot be made.", hint)
     try:
         with TemporaryDirectory(dir=folder.parent, prefix=".unpack-") as temporary:
             Path(temporary, "all").mkdir()

@@ -205,6 +205,13 @@ def _stop(worker: Worker) -> int:  # how it ended: the exit status
     process.stderr.close()
     return status
 
+# %% ../nbs/0_ground/04_isolate.ipynb #cddba4c1
+def _watch(process: subprocess.Popen, seconds: float) -> threading.Timer:
+    "End the process after so long, where it can set no alarm (Windows): the only total limit there is."
+    watch = threading.Timer(seconds, process.kill)
+    watch.start()
+    return watch
+
 # %% ../nbs/0_ground/04_isolate.ipynb #fa24bea4
 def _ask(worker: Worker, items: list) -> tuple[list | None, str, int]:  # results; else how it ended, at which item
     "One question to the process. None: it died; a position beyond the list means that all items were done."
@@ -214,13 +221,13 @@ def _ask(worker: Worker, items: list) -> tuple[list | None, str, int]:  # result
         _stop(worker)
         _start(worker)
     process = worker.process
-    watch = threading.Timer(worker.limits.seconds * (len(items) + 1) + 90, process.kill)  # where there is no alarm
-    watch.start()
+    watch = None if hasattr(signal, "setitimer") else _watch(process, worker.limits.seconds * (len(items) + 1) + 90)
     try:
         _tell(process, items)
         answer = process.stdout.readline()
     finally:
-        watch.cancel()
+        if watch:
+            watch.cancel()
     if answer.endswith(b"\n"):
         process.stderr.read(len(items) + 1)
         worker.served += len(items)

@@ -7,23 +7,26 @@ __all__ = ['FAULTS', 'Finding', 'Verification', 'verify']
 
 # %% ../nbs/0_ground/06b_verify.ipynb #0aa66243
 import os
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .desk import MANIFEST, PRIVATE, SUPERSEDED, WORK, output_fault, outputs_of
+from .desk import MANIFEST, PRIVATE, SEAL, SUPERSEDED, WORK, list_rows, output_fault, outputs_of
 from .errors import DataError
 from .figures import html_card
-from .files import Manifest
+from .files import Manifest, as_path, read_regular, sha256, walk
 
 # %% ../nbs/0_ground/06b_verify.ipynb #1615591f
 FAULTS = {
-    "missing": "a row names a file that is not there, or cannot be read: run the same command again, it is made anew",
+    "missing": "a row names no file, or one that is not there or cannot be read: run the same command again, it is made anew",
     "changed": "the bytes of a file are not those that were written: run the same command again, it is made anew",
     "unexplained": "no row names this file",
     "unsafe": "a row names a place outside the folder",
     "twice": "two rows have one id, or name one file",
+    "edited": "the manifest is not as the job sealed it: take the one it wrote, or run the same command again with --no-resume",
+    "exposed": "others than its owner may read the list of names: `chmod 600` it",
     "unfinished": "the job has not come to its end: run it again",
 }
 
@@ -64,23 +67,28 @@ class Verification:
         whole = {"files as written": f"{self.files} of {self.named}", "rows": self.rows}
         return html_card("Verification", whole | self.counts)
 
-# %% ../nbs/0_ground/06b_verify.ipynb #62a0bc2e
+# %% ../nbs/0_ground/06b_verify.ipynb #94b4d9a6
+_OURS = re.compile(rf"{re.escape(WORK)}/(lock|[0-9a-f]{{16}}\.\d+)")  # left by a job that was stopped
+
+
 def _strangers(target: Path, named: Counter) -> list[Finding]:
-    "Files that no row names, and that no unfinished job is about to remove."
-    leaving = (name for row in Manifest(target / SUPERSEDED).rows() for name in row["outputs"])
-    found, known = [], {MANIFEST, PRIVATE, SUPERSEDED, *leaving, *named}
-    for place, folders, names in os.walk(target):
-        folders[:] = sorted(name for name in folders if name != WORK)
-        relative = Path(place).relative_to(target)
-        found += [(relative / name).as_posix() for name in sorted(names)]
-    return [Finding("unexplained", name) for name in found if name not in known]
+    "Files, links and empty folders that no row names, and that no unfinished job is about to remove."
+    leaving = (name for row in list_rows(target, SUPERSEDED) for name in row["outputs"])
+    known = {MANIFEST, PRIVATE, SUPERSEDED, SEAL, *leaving, *named}
+    return [Finding("unexplained", name) for name in walk(target) if name not in known and not _OURS.fullmatch(name)]
 
 
-def _unfinished(target: Path, rows: int) -> list[Finding]:
-    "Signs of a job that was stopped."
-    expected = len({row.get("id") for row in Manifest(target / PRIVATE).rows()})
-    left_over = any((target / name).exists() for name in (WORK, SUPERSEDED))
-    return [Finding("unfinished", MANIFEST)] if rows < expected or left_over or Manifest(target / MANIFEST).torn() else []
+def _signs(target: Path, rows: int) -> list[Finding]:
+    "What the lists tell: of a job that was stopped, of a manifest that was edited, of names that others can read."
+    expected = len({row["id"] for row in list_rows(target, PRIVATE)})
+    left_over = [name for name in (f"{WORK}/lock", SUPERSEDED) if os.path.lexists(target / name)]
+    if rows < expected or left_over or Manifest(target / MANIFEST).torn() or not os.path.lexists(target / SEAL):
+        found = [Finding("unfinished", MANIFEST)]
+    else:
+        sealed = read_regular(target / SEAL, most_bytes=1000).split()[:1] == [sha256(target / MANIFEST).encode()]
+        found = [] if sealed else [Finding("edited", MANIFEST)]
+    private = os.name != "nt" and os.path.lexists(target / PRIVATE) and os.lstat(target / PRIVATE).st_mode & 0o077
+    return found + ([Finding("exposed", PRIVATE)] if private else [])
 
 # %% ../nbs/0_ground/06b_verify.ipynb #713cbfb5
 def verify(
@@ -88,16 +96,16 @@ def verify(
     *,
     on_progress: Callable[[int, int], None] | None = None,  # called with rows done, from 0, and all rows
 ) -> Verification:
-    """Hash every output again and compare it with the manifest.
+    """Hash every output again and compare it with the manifest, and the manifest with its seal.
 
-    Raises `DataError` ("not_found", "bad_manifest", "not_readable").
+    Raises `DataError` ("not_found", "bad_manifest", "not_readable", "too_large", "bad_option").
     """
-    target, tell = Path(target), on_progress or (lambda *_: None)
-    if not (target / MANIFEST).is_file():
-        raise DataError("not_found", f"There is no {MANIFEST} in `{target.name}`.", "name a folder that medkit converted",
-                        found="a folder without it" if target.is_dir() else "no such folder",
+    target, tell = as_path(target), on_progress or (lambda *_: None)
+    if not os.path.lexists(target / MANIFEST):
+        raise DataError("not_found", f"There is no {MANIFEST} in `{target.name:.80}`.", "name a folder that medkit converted",
+                        found="a folder without it" if os.path.isdir(target) else "no such folder",
                         expected=f"a folder with {MANIFEST}")
-    rows = Manifest(target / MANIFEST).rows()
+    rows = list_rows(target, MANIFEST)
     findings, named = [], Counter()
     tell(0, len(rows))
     for done, row in enumerate(rows, 1):
@@ -105,7 +113,8 @@ def verify(
         findings += [Finding(fault, name) for name, digest in made if (fault := output_fault(target, name, digest))]
         named.update(name for name, _ in made)
         tell(done, len(rows))
-    whole, ids = named.total() - len(findings), Counter(str(row.get("id")) for row in rows)
+    whole, ids = named.total() - len(findings), Counter(row["id"] for row in rows)
+    findings += [Finding("missing", row["id"]) for row in rows if row["status"] in ("ok", "ok_warn") and not row["outputs"]]
     findings += [Finding("twice", name) for name, count in [*ids.items(), *named.items()] if count > 1]
-    findings += _strangers(target, named) + _unfinished(target, len(rows))
+    findings += _strangers(target, named) + _signs(target, len(rows))
     return Verification(target, len(rows), named.total(), whole, tuple(findings))

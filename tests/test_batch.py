@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medkit.batch import _settle, run_batch
-from medkit.desk import WORK, Desk, Job
+from medkit.batch import _alone, _settle, run_batch
+from medkit.desk import MANIFEST, PRIVATE, SEAL, SUPERSEDED, WORK, Desk, Job
 from medkit.errors import DataError
 from medkit.files import Manifest, sha256
 from medkit.isolate import Limits
@@ -427,6 +427,187 @@ def test_verification_counts_outputs_apart_from_rows(tmp_path):
 
 def test_a_worker_with_the_least_memory_does_its_work(tmp_path):
     assert run_batch(JOB, fill(tmp_path / "in", {"1": "one"}), tmp_path / "out", limits=Limits(memory_mb=64)).counts["ok"] == 1
+
+
+# --- what is in a target may have been put there by somebody else
+
+def refused(reason: str, *args, **options) -> None:
+    with pytest.raises(DataError) as caught:
+        run_batch(JOB, *args, **options)
+    assert caught.value.reason == reason
+
+
+def test_a_work_folder_that_is_a_link_or_holds_other_files_costs_nothing(tmp_path):
+    source, theirs = fill(tmp_path / "in", {"a": "fine"}), fill(tmp_path / "theirs", {"thesis.docx": "x", "0123456789abcdef.0": "x"})
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / WORK).symlink_to(theirs)
+    refused("not_writable", source, tmp_path / "out")
+    assert sorted(path.name for path in theirs.iterdir()) == ["0123456789abcdef.0", "thesis.docx"]
+    (tmp_path / "out" / WORK).unlink()
+    fill(tmp_path / "out" / WORK, {"foo.d/x": "x", "thesis.docx": "x"})
+    (tmp_path / "out" / WORK / f"{JOB.input_id('a')}.0").symlink_to(theirs / "thesis.docx")
+    (tmp_path / "out" / ".manifest.jsonl.x.part").mkdir()
+    assert run_batch(JOB, source, tmp_path / "out").counts["ok"] == 1
+    assert {path.name for path in (tmp_path / "out" / WORK).iterdir()} == {"foo.d", "thesis.docx"}
+    assert (theirs / "thesis.docx").read_text() == "x"
+    for odd in (lambda path: path.symlink_to(theirs / "new"), os.mkfifo, Path.mkdir):
+        odd(lock := tmp_path / "out" / WORK / "lock")
+        refused("not_writable", source, tmp_path / "out")
+        lock.rmdir() if lock.is_dir() else lock.unlink()
+    assert not (theirs / "new").exists()
+
+
+def test_lists_that_name_files_of_others_remove_none(tmp_path):
+    source = fill(tmp_path / "in", {"a": "fine"})
+    run_batch(JOB, source, tmp_path / "out")
+    fill(tmp_path / "out", {"mine.txt": "mine", "also.txt": "mine"})
+    Manifest(tmp_path / "out" / SUPERSEDED).append({"outputs": ["mine.txt"], "output_sha256": ["0" * 64]})
+    rows = Manifest(tmp_path / "out" / MANIFEST).rows()
+    rows[0]["outputs"].append("also.txt"), rows[0]["output_sha256"].append("0" * 64)
+    edit(tmp_path / "out" / MANIFEST, rows)
+    run_batch(JOB, source, tmp_path / "out")
+    assert {"mine.txt", "also.txt"} < held(tmp_path / "out").keys()
+
+
+def edit(path: Path, rows: list[dict]) -> None:
+    path.unlink(missing_ok=True)
+    for row in rows:
+        Manifest(path).append(row)
+
+
+def test_a_file_that_no_job_made_is_not_overwritten(tmp_path):
+    source = fill(tmp_path / "in", {"a": "fine", "b": "fine"})
+    mine = fill(tmp_path / "out", {f"{JOB.input_id('a')}.txt": "mine"}) / f"{JOB.input_id('a')}.txt"
+    for _ in range(2):
+        report = run_batch(JOB, source, tmp_path / "out")
+        assert report.counts["ok"] == 1 and report.reasons == {"already_exists": 1} and mine.read_text() == "mine"
+        assert "did not make it" in report.files[0]["detail"]
+    mine.unlink()
+    assert run_batch(JOB, source, tmp_path / "out").counts["ok"] == 2
+    assert run_batch(Job("jobs:act", {"other": 1}), source, tmp_path / "out").counts["ok"] == 2  # ours, so it is replaced
+    assert not verify(tmp_path / "out").findings
+
+
+def test_what_a_stopped_job_placed_without_rows_is_still_ours(tmp_path):
+    source = fill(tmp_path / "in", {f"{number}": "fine" for number in range(6)})
+    run_batch(JOB, source, tmp_path / "out")
+    rows = Manifest(tmp_path / "out" / MANIFEST).rows()
+    (tmp_path / "out" / MANIFEST).unlink(), (tmp_path / "out" / PRIVATE).unlink()
+    edit(tmp_path / "out" / SUPERSEDED, [{name: row[name] for name in ("outputs", "output_sha256")} for row in rows])  # as `_announce` does
+    fill(source, {f"{number}": "otherwise" for number in range(5)})
+    (source / "5").unlink()
+    assert run_batch(JOB, source, tmp_path / "out").counts["ok"] == 5
+    assert not verify(tmp_path / "out").findings  # what was placed for the sixth is gone
+
+
+def test_a_source_in_the_target_is_refused(tmp_path):
+    source = fill(tmp_path / "out" / "in", {"a": "fine"})
+    for place in (source, source / "a", tmp_path / "out"):
+        refused("bad_option", place, tmp_path / "out")
+    assert run_batch(JOB, source, source / "pictures").counts["ok"] == 1
+
+
+def test_outputs_that_share_an_identity_need_a_file_to_be_ok(tmp_path):
+    source = fill(tmp_path / "in", {"a": "same 7", "b": "same  7"})
+    (tmp_path / "out" / f"{JOB.input_id('a')}.txt").mkdir(parents=True)
+    rows = run_batch(JOB, source, tmp_path / "out").files
+    assert [(row["status"], row["reason"]) for row in rows] == [("failed", "already_exists"), ("ok", None)]
+    assert "identity" not in rows[0]
+
+
+def test_a_lock_that_was_taken_away_is_not_held(tmp_path, monkeypatch):
+    import medkit.batch as batch
+
+    real, first = batch._lock, []
+
+    def late(descriptor):  # between opening and locking, the last holder ends and a third job begins
+        if not first:
+            first.append(descriptor)
+            (tmp_path / WORK / "lock").unlink()
+            third.append(os.open(tmp_path / WORK / "lock", os.O_RDWR | os.O_CREAT))
+            real(third[0])
+        return real(descriptor)
+
+    third: list[int] = []
+    monkeypatch.setattr(batch, "_lock", late)
+    with pytest.raises(DataError, match="busy"), _alone(tmp_path):
+        raise AssertionError("two jobs hold the lock")
+    os.close(third[0])
+    with _alone(tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", [MANIFEST, PRIVATE, SUPERSEDED])
+@pytest.mark.parametrize("odd", ["pipe", "endless"])
+def test_lists_that_never_end_are_not_read(tmp_path, name, odd):
+    run_batch(JOB, source := fill(tmp_path / "in", {"a": "fine"}), tmp_path / "out")
+    (tmp_path / "out" / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "out" / name) if odd == "pipe" else (tmp_path / "out" / name).symlink_to("/dev/zero")
+    refused("not_readable", source, tmp_path / "out")
+    with pytest.raises(DataError, match="not_readable"):
+        verify(tmp_path / "out")
+
+
+ODD_ROWS = [{"outputs": None}, {"outputs": 5}, {"outputs": ["a\0b", 7]}, {"output_sha256": None}, {"status": None}, {"status": ["ok"]}, {"identity": "zz"},
+            {"identity": "f" * 40}, {"identity": 5}, {"id": [1]}, {"reason": [1]}, {"reason": "bored"}, {"duplicate_of": [1]}, {"dropped": 5}]
+
+
+def test_odd_rows_are_one_error(tmp_path):
+    run_batch(JOB, source := fill(tmp_path / "in", {"a": "fine"}), tmp_path / "out")
+    good = Manifest(tmp_path / "out" / MANIFEST).rows()[0]
+    hostile = [(MANIFEST, [good | odd]) for odd in ODD_ROWS] + [(SUPERSEDED, [{"x": 1}]), (PRIVATE, [{"id": [1], "source": 5}])]
+    for name, rows in hostile:
+        whole = held(tmp_path / "out")
+        edit(tmp_path / "out" / name, rows)
+        refused("bad_manifest", source, tmp_path / "out")
+        with pytest.raises(DataError, match="bad_manifest"):
+            verify(tmp_path / "out")
+        (tmp_path / "out" / name).write_bytes(whole[name]) if name in whole else (tmp_path / "out" / name).unlink()
+    for names in (["a/" * 3000 + "b"], ["a" * 300], ["a\0b"], ["\ud800"], ["a/" * 1900 + "b"]):
+        edit(tmp_path / "out" / MANIFEST, [good | {"outputs": names}])
+        assert verify(tmp_path / "out").counts.keys() >= {"edited"}
+        assert run_batch(JOB, source, tmp_path / "out").counts["ok"] == 1
+
+
+def test_the_seal_tells_of_every_change_of_the_manifest(tmp_path):
+    source = fill(tmp_path / "in", {"a": "one", "b": "two", "c": "three"})
+    run_batch(JOB, source, tmp_path / "out")
+    manifest = tmp_path / "out" / MANIFEST
+    whole, rows = manifest.read_bytes(), Manifest(manifest).rows()
+    swapped = [rows[0] | {name: rows[1][name] for name in ("outputs", "output_sha256")}, rows[1] | {name: rows[0][name] for name in ("outputs", "output_sha256")}, rows[2]]
+    for changed in ([rows[0] | {"input_sha256": "0"}, *rows[1:]], rows[::-1], swapped):
+        edit(manifest, changed)
+        assert verify(tmp_path / "out").counts == {"edited": 1}
+    edit(manifest, [rows[0] | {"outputs": [], "output_sha256": []}, *rows[1:]])
+    assert verify(tmp_path / "out").counts == {"missing": 1, "unexplained": 1, "edited": 1}
+    manifest.write_bytes(whole)
+    assert not verify(tmp_path / "out").findings
+    fill(tmp_path / "out", {f"sub/{WORK}/evil": "x", f"{WORK}/evil": "x"})
+    (tmp_path / "out" / "link").symlink_to("/etc")
+    (tmp_path / "out" / "empty").mkdir()
+    (tmp_path / "out" / PRIVATE).chmod(0o644)
+    assert verify(tmp_path / "out").counts == {"unexplained": 4, "exposed": 1}
+    (tmp_path / "out" / SEAL).unlink()
+    assert verify(tmp_path / "out").counts["unfinished"] == 1
+
+
+@pytest.mark.parametrize("odd", [None, 5, b"x", [], "x" * 5000], ids=lambda odd: repr(odd)[:9])
+def test_what_is_no_path_is_one_error(tmp_path, odd):
+    source = fill(tmp_path / "in", {"a": "fine"})
+    for act in (lambda: run_batch(JOB, odd, tmp_path / "out"), lambda: run_batch(JOB, source, odd), lambda: verify(odd)):
+        with pytest.raises(DataError):
+            act()
+    refused("bad_option", source, tmp_path / "out", limits=None)
+
+
+def test_a_thousand_nested_folders_are_no_obstacle(tmp_path):
+    (tmp_path / "in").mkdir()
+    subprocess.run(["bash", "-c", 'for n in {1..1200}; do mkdir d && cd d; done; echo fine > x'], cwd=tmp_path / "in", check=True)
+    try:
+        assert run_batch(JOB, tmp_path / "in", tmp_path / "out").counts["ok"] == 1
+    finally:
+        subprocess.run(["find", tmp_path / "in", "-delete"], check=True)
 
 
 @pytest.fixture

@@ -202,9 +202,9 @@ def test_headers_write_csv_only_and_count_in_words(home):
     assert typed("headers", "scans/CT_small.dcm", "table.csv", cwd=home).stdout == "1 row: table.csv\n"
     told = re.sub(r"\s+", " ", typed("headers", "--help", cwd=home).stdout)
     assert "column `id` numbers the files" in told and "--private the column `file` names them" in told
-    assert (home / "table.csv").read_text("utf-8-sig").startswith("id,reason,")
+    assert (home / "table.csv").read_text("utf-8-sig").startswith('"id","reason",')
     typed("headers", "scans", "named.csv", "--private", cwd=home)
-    assert (home / "named.csv").read_text("utf-8-sig").startswith("file,reason,")
+    assert (home / "named.csv").read_text("utf-8-sig").startswith('"file","reason",')
 
 
 def test_audit_shows_the_gravest_first_and_three_of_each(home):
@@ -277,3 +277,8 @@ def test_ctrl_c_says_where_it_stopped_and_the_same_command_goes_on(home, words):
     assert not [row for row in rows if json.loads(row)["status"] == "failed"]
     again = typed(*words, cwd=home)
     assert again.returncode == 0 and f"{len(rows)} inputs done before" in again.stdout, again.stdout
+
+
+def test_audit_of_a_path_that_no_disk_holds_is_refused_in_words(home):
+    done = typed("audit", "x" * 5_000, cwd=home)
+    assert done.returncode == 2 and "[not_found]" in done.stderr and "Traceback" not in done.stderr

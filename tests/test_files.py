@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from medkit.errors import DataError, MissingExtra
 from medkit.extras import require
-from medkit.files import Manifest, atomic_write, inside, sha256, shipped
+from medkit.files import Manifest, atomic_write, inside, sha256, shipped, walk
 
 
 @settings(max_examples=300, deadline=None)
@@ -233,3 +233,41 @@ def test_missing_extra_names_the_command():
         require("medkit_has_no_such_module.sub", extra="ray")
     assert isinstance(caught.value, MissingExtra) and 'pip install "medkit[ray]"' in str(caught.value)
     assert require("os.path", extra="ray") is os.path
+
+
+@pytest.mark.parametrize("make", [lambda path: os.mkfifo(path), lambda path: path.symlink_to("/dev/zero"), lambda path: path.symlink_to("other"), lambda path: path.mkdir()],
+                         ids=["pipe", "endless", "link", "folder"])
+def test_a_list_is_read_and_written_only_if_it_is_an_ordinary_file(tmp_path, make):
+    make(tmp_path / "m.jsonl")
+    for act, reason in ((Manifest(tmp_path / "m.jsonl").rows, "not_readable"), (lambda: Manifest(tmp_path / "m.jsonl").append({}), "not_writable")):
+        with pytest.raises(DataError, match=reason):
+            act()
+    assert not (tmp_path / "other").exists()
+
+
+def test_numbers_that_json_lacks_make_no_row(tmp_path):
+    (tmp_path / "m").write_text('{"a": NaN}\n{"a": 1e999}\n{"a": ' + "9" * 5000 + '}\n{"a": ' + "[" * 100_000 + "\n{}\n")
+    with pytest.warns(UserWarning, match="4 torn"):
+        assert Manifest(tmp_path / "m").rows() == [{}]
+
+
+def test_a_thousand_nested_folders_are_walked(tmp_path):
+    here = os.getcwd()
+    try:
+        os.chdir(tmp_path)
+        for _ in range(1200):
+            os.mkdir("d")
+            os.chdir("d")
+        Path("x").touch()
+    finally:
+        os.chdir(here)
+    found = list(walk(tmp_path))
+    subprocess.run(["find", tmp_path / "d", "-delete"], check=True)  # Python's own way does not go so deep
+    assert found == ["d/" * 1200 + "x"]
+
+
+@pytest.mark.parametrize("odd", [None, 5, b"x", [], "x" * 5000, "a/" * 3000 + "b", "a\0b"], ids=lambda odd: repr(odd)[:9])
+def test_what_is_no_path_is_one_error(tmp_path, odd):
+    for act in (sha256, lambda path: list(walk(path)), lambda path: Manifest(path).append({}), lambda path: inside(tmp_path, path), lambda path: atomic_write(path).__enter__()):
+        with pytest.raises(DataError):
+            act(odd)

@@ -15,7 +15,7 @@ from pydicom.data import get_testdata_file
 
 from medkit.errors import DataError, MedkitError
 from medkit.files import Manifest, sha256
-from medkit.imaging import convert, read_image
+from medkit.imaging import convert, deidentify_folder, read_image, read_key
 from medkit.isolate import Limits
 
 PACKAGED = Path(get_testdata_file("CT_small.dcm", download=False)).parent
@@ -256,7 +256,43 @@ def test_the_manifest_holds_no_name_and_no_header_text(tmp_path):
     assert "SECRET" not in (tmp_path / "out" / "manifest.jsonl").read_text()
 
 
+@pytest.mark.parametrize("window", [3, "name:other"])
+def test_names_of_windows_in_a_header_stay_out_of_the_manifest(window, tmp_path):
+    (tmp_path / "in").mkdir()
+    dataset = pydicom.dcmread(PACKAGED / "CT_small.dcm")
+    dataset.WindowCenter, dataset.WindowWidth, dataset.WindowCenterWidthExplanation = 40, 400, "SECRET"
+    dataset.save_as(tmp_path / "in" / "a.dcm")
+    report = convert(tmp_path / "in", tmp_path / "out", window=window)
+    assert report.reasons == {"unknown_window": 1} and "C 40 W 400" in report.files[0]["hint"]
+    assert "SECRET" not in (tmp_path / "out" / "manifest.jsonl").read_text() and "SECRET" in report.files[0]["detail"]
+    assert convert(tmp_path / "in", tmp_path / "named", window="name:SECRET").counts["ok"] == 1
+
+
+def test_a_file_of_a_few_bytes_does_not_flood_the_disk(tmp_path):
+    (tmp_path / "in").mkdir()
+    dataset = pydicom.dcmread(PACKAGED / "CT_small.dcm")
+    dataset.Rows = dataset.Columns = dataset.BitsAllocated = dataset.BitsStored = 1
+    dataset.HighBit, dataset.NumberOfFrames, dataset.PixelData = 0, 40_000, bytes(5000)
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    dataset.save_as(tmp_path / "in" / "film.dcm")
+    assert (tmp_path / "in" / "film.dcm").stat().st_size < 20_000
+    report = convert(tmp_path / "in", tmp_path / "out")
+    assert report.reasons == {"too_large": 1} and not list((tmp_path / "out").rglob("*.png"))
+
+
 def test_a_name_too_long_for_the_disk_is_one_failed_row(source, tmp_path):
     shutil.copy(PACKAGED / "examples_overlay.dcm", source / ("n" * 253))
     report = convert(source, tmp_path / "out", names="mirror")
     assert report.counts == {"ok": 2, "ok_warn": 2, "skipped": 2, "failed": 1} and report.reasons["unsafe_path"] == 1
+
+
+@pytest.mark.parametrize("issuer", ["", "ward 7"])
+def test_convert_and_deid_give_one_patient_one_pseudonym(issuer, tmp_path):
+    (tmp_path / "in").mkdir()
+    dataset = pydicom.dcmread(PACKAGED / "CT_small.dcm")
+    dataset.IssuerOfPatientID = issuer
+    dataset.save_as(tmp_path / "in" / "a.dcm")
+    read_key(tmp_path / "key", create=True)
+    shared = deidentify_folder(tmp_path / "in", tmp_path / "shared", key=tmp_path / "key")
+    pictures = convert(tmp_path / "in", tmp_path / "pictures", key=tmp_path / "key")
+    assert pictures.files[0]["patient_key"] == shared.files[0]["patient_key"]

@@ -21,7 +21,7 @@ from pydicom import DataElement, dcmread, dcmwrite
 from pydicom.data import get_testdata_file
 from pydicom.datadict import dictionary_has_tag, dictionary_keyword, dictionary_VR
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, MRImageStorage, RLELossless,
@@ -29,7 +29,8 @@ from pydicom.uid import (
 )
 
 from medkit.errors import DataError, ImageError, MedkitError
-from medkit.imaging.deid import audit_deidentified, deidentify, deidentify_file, pseudonym, read_key
+from medkit.imaging.audit import audit_deidentified
+from medkit.imaging.deid import deidentify, deidentify_file, pseudonym, read_key
 from medkit.imaging.dicom import read_image
 from medkit.imaging.series import read_series
 from medkit.imaging.share import deidentify_folder
@@ -672,124 +673,6 @@ def test_two_processes_make_one_key(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["key"]
 
 
-# the audit of other files
-
-def png(*chunks: tuple[bytes, bytes], tail: bytes = b"") -> bytes:
-    parts = [(b"IHDR", struct.pack(">LLBBBBB", 1, 1, 8, 0, 0, 0, 0)), *chunks, (b"IDAT", zlib.compress(b"\0\0")), (b"IEND", b"")]
-    body = b"".join(struct.pack(">L", len(d)) + k + d + struct.pack(">L", zlib.crc32(k + d)) for k, d in parts)
-    return b"\x89PNG\r\n\x1a\n" + body + tail
-
-
-@pytest.mark.parametrize("kind", [b"tEXt", b"iTXt", b"zTXt", b"eXIf", b"tIME", b"abCd"], ids=bytes.decode)
-def test_png_metadata_is_listed(kind, tmp_path):
-    (tmp_path / "a.png").write_bytes(png((kind, b"who\0Testcase")))
-    assert [(item.kind, item.where) for item in audit_deidentified(tmp_path)] == [("png_metadata", f"chunk {kind.decode()}")]
-
-
-def test_png_tail_and_torn_png_are_listed(tmp_path):
-    (tmp_path / "a.png").write_bytes(png(tail=b"Testcase"))
-    (tmp_path / "b.png").write_bytes(png()[:-6])
-    (tmp_path / "c.png").write_bytes(png())
-    assert [(item.file, item.kind) for item in audit_deidentified(tmp_path)] == [("a.png", "trailing_bytes"), ("b.png", "unreadable")]
-
-
-@pytest.mark.parametrize("text, kinds", [
-    ("PatientName,score\nJane,1\n", {"identifier"}), ("note\n=cmd|' /C calc'!A0\n", {"formula"}), ("a;b\n1;@SUM(A1)\n", {"formula"}),
-    ("x\n-1.5\n+3e2\n", set()), ("when\n29.02.2024\n", {"date"}), ("x\njane@example.org\n", {"email"}), ("x\n+49 89 12345678\n", {"phone", "formula"}),
-    ("x\nDoe^Jane\n", {"person_name"}), ("x\n1.2.276.0.7230010.3.1.4\n", {"uid"}), ("start_s,heart_rate_bpm\n0.0,61.5\n", set()),
-    ("position\n-158.1\\-75.7\n\"-1, -2\"\n", set()), ("x\n-1\\=1\n", {"formula"}), ("x\n1.2.840.10008.1.2.8.1\n", set()),
-    ("x\n1.2.840.10008.20240229101530.7\n", {"uid"}), ("x\n0.20101123\\0.5\n", set()),
-    ("=header\n1\n", {"formula"}), ("", set()), ("\ufeffMRN\n12\n", {"identifier"}),
-])
-def test_tables(text, kinds, tmp_path):
-    (tmp_path / "t.csv").write_text(text)
-    assert {item.kind for item in audit_deidentified(tmp_path)} == kinds
-
-
-@pytest.mark.parametrize("name, kind", [
-    ("Doe^Jane.png", "person_name"), ("Doe, Jane.png", "person_name"), ("scan_20240229.png", "date"), ("2024-02-29", "date"),
-    ("4711234.png", "number"), ("MRN-88.png", "number"), ("1.2.276.0.7230010.3.1.dcm", "uid"),
-    ("Müller_Jörg", "person_name"), ("JOHN_DOE", "person_name"), ("Doe_John.nii.gz", "person_name"), ("Doe-John.png", "person_name"),
-    ("John Doe", "person_name"), ("MR_DOE", "person_name"), ("Mu\u0308ller_Jo\u0308rg", "person_name"), ("O'Hara_Jane", "person_name"),
-])
-def test_names(name, kind, tmp_path):
-    (tmp_path / name).mkdir()
-    assert [(item.kind, item.where) for item in audit_deidentified(tmp_path)] == [(kind, "name")]
-
-
-@pytest.mark.parametrize("name", [
-    "without_tumour", "with_tumour", "manifest.jsonl", "CT_small.dcm", "MR_small.dcm", "MR_small_RLE.dcm", "IMG_0001", "IM000012", "slice_07.png",
-    "0123456789abcdef", "0123456789abcdef.0.png", "sim-00012", "headers.csv", "SC_rgb_small_odd.dcm", "CT_ABDOMEN", "T1_MPRAGE", "Head Neck",
-    "README", "SERIES_1", "John", "john_doe", "DICOMDIR",
-])
-def test_names_that_tell_nothing(name, tmp_path):
-    (tmp_path / name).mkdir()
-    (tmp_path / "empty.csv").touch()
-    assert audit_deidentified(tmp_path) == []
-
-
-@pytest.mark.parametrize("suffix", [".txt", ".md", ".html", ".log", ".xml"])
-def test_free_text_is_never_settled(suffix, tmp_path):
-    (tmp_path / f"a{suffix}").write_text("Patient John Doe born 1960-01-01, tel 0171 2345678")
-    (tmp_path / f"b{suffix}").write_text("the tall one from bed 7\nsaid: hello\n")
-    found = [(item.file[0], item.kind) for item in audit_deidentified(tmp_path)]
-    assert {kind for file, kind in found if file == "a"} == {"person_name", "date", "phone", "unchecked"}
-    assert [kind for file, kind in found if file == "b"] == ["unchecked"]
-
-
-def test_nothing_to_audit_is_no_comfort(tmp_path):
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    with pytest.raises(DataError) as caught:
-        audit_deidentified(tmp_path)
-    assert caught.value.reason == "empty"
-    (tmp_path / "a" / "Doe_Jane").mkdir()
-    assert [item.kind for item in audit_deidentified(tmp_path)] == ["person_name"]
-
-
-def test_the_audit_tells_how_far_it_is(tmp_path):
-    (tmp_path / "folder").mkdir()
-    for number in range(3):
-        (tmp_path / "folder" / f"{number}.csv").write_text("x\n1\n")
-    calls = []
-    assert audit_deidentified(tmp_path, on_progress=lambda *call: calls.append(call)) == []
-    assert calls == [(done, 3, {}) for done in range(4)]
-
-
-def test_links_pipes_keys_and_private_lists_are_named_not_opened(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "loop").symlink_to(tmp_path)
-    (tmp_path / "sources.private.jsonl").write_text('{"source": "/home/x/Doe^Jane.dcm"}\n')
-    read_key(tmp_path / "study", create=True)
-    found = {item.file: item.kind for item in audit_deidentified(tmp_path)}
-    assert found == {"pipe": "not_opened", "loop": "not_opened", "sources.private.jsonl": "must_not_share", "study": "must_not_share"}
-
-
-def test_damaged_and_unknown_files_are_listed(tmp_path):
-    for name, content in (("a.dcm", b"x" * 200), ("b.json", b"{"), ("c.npz", b"PK"), ("d.nii.gz", b"\x1f\x8b"), ("e.pdf", b"%PDF"),
-                          ("f.json", b"[" * 100_000), ("g.csv", b'"' + b"x" * 200_000 + b'"\n')):
-        (tmp_path / name).write_bytes(content)
-    (tmp_path / "empty.bin").write_bytes(b"")
-    found = {item.file: item.kind for item in audit_deidentified(tmp_path)}
-    assert set(found) == {"a.dcm", "b.json", "c.npz", "d.nii.gz", "e.pdf", "f.json", "g.csv"}
-    assert set(found.values()) <= {"unreadable", "unchecked"}
-
-
-def test_no_false_alarm_on_what_medkit_writes(tmp_path):
-    from medkit.imaging import convert, simulate_abdomen, write_series
-
-    volume, _ = simulate_abdomen(seed=2, shape=(3, 32, 32))
-    write_series(volume, tmp_path / "in")
-    convert(tmp_path / "in", tmp_path / "out")
-    found = audit_deidentified(tmp_path / "out")
-    assert {(item.file, item.kind) for item in found} == {("sources.private.jsonl", "must_not_share")}
-
-
-def test_values_are_short_and_printable(tmp_path):
-    (tmp_path / "a.png").write_bytes(png((b"tEXt", b"\x1b[31m" + b"x" * 5000)))
-    (item,) = audit_deidentified(tmp_path)
-    assert len(item.value) <= 60 and item.value.isprintable()
-
-
 def test_real_recordings_come_out_clean(real_data, tmp_path):
     made, refused = {}, []
     key = tmp_path / "key"
@@ -805,3 +688,217 @@ def test_real_recordings_come_out_clean(real_data, tmp_path):
     for number, data in enumerate(made.values()):
         (tmp_path / f"{number}.dcm").write_bytes(data)
         assert {item.kind for item in audit_deidentified(tmp_path / f"{number}.dcm")} <= {"burned_in_unknown"}
+
+
+# what an attacker tried
+
+def hidden() -> Dataset:
+    item = Dataset()
+    item.PatientName, item.PatientID = "Testcase^Sim", "SIM-4711"
+    return item
+
+
+@pytest.mark.parametrize("tag", ["SliceThickness", "Manufacturer", "BodyPartExamined", "SmallestImagePixelValue"])
+def test_a_sequence_in_the_place_of_a_value_goes(tag, tmp_path):
+    dataset = base()
+    dataset.add_new(tag, "SQ", [hidden()])
+    (tmp_path / "in.dcm").write_bytes(as_bytes(dataset))
+    for one in (dataset, dcmread(tmp_path / "in.dcm")):
+        assert b"Testcase" not in as_bytes(deidentify(one, KEY))
+
+
+@pytest.mark.parametrize("stated", "CS DS IS US SL FD UI DA TM LT AT AE".split())
+def test_a_name_stated_as_another_kind_goes(stated, tmp_path):
+    data = as_bytes(base(Manufacturer="Testcase Sim    "))
+    (tmp_path / "in.dcm").write_bytes(data.replace(b"\x08\0\x70\0LO", b"\x08\0\x70\0" + stated.encode()))
+    try:
+        assert b"Testcase" not in as_bytes(deidentify(dcmread(tmp_path / "in.dcm"), KEY))
+    except ImageError as error:
+        assert error.reason == "bad_header"
+
+
+@pytest.mark.parametrize("stated, kind", [("YES", "CS"), ("Y", "CS"), (["YES", "NO"], "CS"), ("TRUE", "CS"), ("YES", "LO")])
+def test_anything_but_no_counts_as_burned_in(stated, kind):
+    dataset = base()
+    dataset.add_new("BurnedInAnnotation", kind, stated)
+    with pytest.raises(ImageError) as caught:
+        deidentify(dataset, KEY)
+    assert caught.value.reason == "burned_in_text"
+    assert deidentify(dataset, KEY, burned_in="keep").BurnedInAnnotation == "YES"
+
+
+def test_a_recognisable_person_is_remarked():
+    with pytest.warns(UserWarning, match="can be recognised"):
+        deidentify(base(RecognizableVisualFeatures="YES"), KEY)
+
+
+@pytest.mark.parametrize("tag", """PatientBirthDateInAlternativeCalendar PatientDeathDateInAlternativeCalendar PatientAlternativeCalendar
+    PlacerOrderNumberProcedure FillerOrderNumberProcedure ContactDisplayName HangingProtocolCreator BoardingPassID ItineraryID ICCProfile
+    HPGLDocument Signature EncryptedContent ExtendedOffsetTable""".split())
+def test_what_the_table_forgets_goes_at_every_depth(tag):
+    dataset, item = base(), Dataset()
+    for place in (dataset, item):
+        place.add_new(tag, dictionary_VR(tag), b"PLANTED!" if dictionary_VR(tag) in ("OB", "OV") else "PLANTED")
+    dataset.DerivationCodeSequence = [item]
+    assert b"PLANTED" not in as_bytes(deidentify(dataset, KEY))
+
+
+@pytest.mark.parametrize("name, keyword, text", [
+    ("Testcase^Sim", "BodyPartExamined", "TESTCASE"), ("Other^Name", "ImageType", "Testcase^Sim"), ("LEE^ANN", "SegmentLabel", "LEE ANN"),
+    ("Yamada^Tarou=山田^太郎", "Manufacturer", "by 山田さん"), ("Testcase^Sim", "Manufacturer", "SIMTESTCASE 4"), ("LEE^ANN", "BodyPartExamined", "LEE"),
+    *(("Other^Name", "Manufacturer", day) for day in ("02.01.1960", "1960-01-02", "01/02/1960", "2 Jan 1960", "DOB19600102", "1960 01 02")),
+])
+def test_own_words_and_what_is_no_code_go(name, keyword, text):
+    dataset = base(SpecificCharacterSet="ISO_IR 192", PatientName=name, PatientBirthDate="19600102")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        setattr(dataset, keyword, text)
+        assert not deidentify(dataset, KEY).get(keyword)
+
+
+def test_codes_stay_whatever_the_name():
+    safe = deidentify(base(PatientName="CT^AXIAL^^MR", ImageType=["ORIGINAL", "PRIMARY", "AXIAL"], PatientPosition="HFS"), KEY)
+    assert (safe.Modality, safe.PatientPosition, list(safe.ImageType)) == ("CT", "HFS", ["ORIGINAL", "PRIMARY", "AXIAL"])
+    assert safe.PhotometricInterpretation == "MONOCHROME2"
+
+
+SECRET = b"TESTCASE^SIM 4711 "
+
+
+def segment(marker: int, body: bytes) -> bytes:
+    return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
+
+
+def picture(kind: str, **options) -> bytes:
+    Image = pytest.importorskip("PIL.Image")
+    buffer = io.BytesIO()
+    Image.fromarray((np.arange(4096) % 251).astype("u1").reshape(64, 64)).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def compressed(fragments: list[bytes], syntax="1.2.840.10008.1.2.4.50", table: bytes = b"", **values) -> Dataset:
+    "A picture of 64 by 64 bytes, its fragments as given."
+    values = {"Rows": 64, "Columns": 64, "BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, **values}
+    items = [table, *(fragment + b"\0" * (len(fragment) % 2) for fragment in fragments)]
+    data = b"".join(b"\xfe\xff\x00\xe0" + struct.pack("<L", len(item)) + item for item in items)
+    dataset = base(syntax=syntax, PixelData=data, **values)
+    dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", True
+    return dataset
+
+
+def jpegs() -> dict[str, tuple]:
+    plain, layers = picture("JPEG", quality=90), picture("JPEG", progressive=True)
+    scan = layers.index(b"\xff\xc4", layers.index(b"\xff\xda"))
+    comment, end = segment(0xFE, SECRET), plain.index(b"\xff\xdb")
+    marked = {f"marker {marker:X}": ([plain[:2] + segment(marker, SECRET) + plain[2:]],) for marker in (0xFE, 0xE0, 0xE1, 0xE8, 0xEE, 0xF0)}
+    return marked | {
+        "long JFIF": ([plain[:2] + segment(0xE0, plain[6:20] + SECRET) + plain[20:]],),
+        "after the end": ([plain + SECRET],), "between scans": ([layers[:scan] + comment + layers[scan:]],),
+        "between segments": ([plain[:end] + SECRET + plain[end:]],),
+        "over two fragments": ([plain[:2] + comment[:8], comment[8:] + plain[2:]],), "in the second fragment": ([plain[:end], comment + plain[end:]],),
+        "in the table": ([plain], "1.2.840.10008.1.2.4.50", SECRET + b"  "),
+    }
+
+
+@pytest.mark.parametrize("case", ["marker FE", "marker E0", "marker E1", "marker E8", "marker EE", "marker F0", "long JFIF", "after the end", "between scans",
+                                  "between segments", "over two fragments", "in the second fragment", "in the table"])
+def test_nothing_but_a_picture_stays_in_jpeg(case):
+    dataset = compressed(*jpegs()[case])
+    safe = deidentify(dataset, KEY)
+    assert b"TESTCASE" not in as_bytes(safe)
+    plain = picture("JPEG", progressive=True) if case == "between scans" else picture("JPEG", quality=90)
+    assert (safe.pixel_array == compressed([plain]).pixel_array).all()
+    assert as_bytes(deidentify(safe, KEY)) == as_bytes(safe)
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_nothing_but_a_picture_stays_in_jpeg_2000(bare):
+    plain = picture("JPEG2000", no_jp2=bare)
+    start = plain.index(b"\xff\x4f") + 2
+    size = start + 2 + int.from_bytes(plain[start + 2:start + 4])
+    tails = [SECRET] + [struct.pack(">L", 8 + len(SECRET)) + kind + SECRET for kind in (b"url ", b"note", b"xml ")] * (not bare)
+    changed = [plain + tail for tail in tails] + [plain[:size] + segment(0x64, b"\0\1" + SECRET) + plain[size:]] * bare
+    for one in changed:
+        safe = deidentify(compressed([one], JPEG2000Lossless), KEY)
+        assert b"TESTCASE" not in as_bytes(safe) and (safe.pixel_array == compressed([plain], JPEG2000Lossless).pixel_array).all()
+
+
+def test_nothing_but_a_picture_stays_in_run_lengths():
+    dataset = base()
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    (frame,) = generate_frames(dataset.PixelData, number_of_frames=1)
+    header = frame[:12] + SECRET + frame[12 + len(SECRET):]
+    for one in (frame + SECRET, header):
+        dirty = compressed([one], RLELossless, Rows=4, Columns=4, BitsAllocated=16, BitsStored=12, HighBit=11)
+        safe = deidentify(dirty, KEY)
+        assert b"TESTCASE" not in as_bytes(safe) and (safe.pixel_array.ravel() == np.arange(16)).all()
+
+
+def test_frames_in_several_fragments_stay_apart():
+    one, two = picture("JPEG", quality=90), picture("JPEG", quality=50)
+    data = encapsulate([one + segment(0xFE, SECRET), two + SECRET], fragments_per_frame=3)
+    dataset = compressed([one], NumberOfFrames=2)
+    dataset.PixelData = data
+    before = dataset.pixel_array
+    safe = deidentify(dataset, KEY)
+    assert b"TESTCASE" not in as_bytes(safe) and (safe.pixel_array == before).all() and safe.pixel_array.shape == (2, 64, 64)
+
+
+@pytest.mark.parametrize("syntax, data, reason", [
+    ("1.2.840.10008.1.2.4.102", b"\0\0\0\x18ftypmp42", "unsupported_format"), ("1.2.840.10008.1.2.4.110", b"\xff\x0a", "unsupported_format"),
+    ("1.2.840.10008.1.2.4.50", b"TESTCASE\xff\xd8\xff\xd9", "bad_header"),
+])
+def test_video_and_what_is_no_picture_are_refused(syntax, data, reason):
+    with pytest.raises(ImageError) as caught:
+        deidentify(compressed([data], syntax), KEY)
+    assert caught.value.reason == reason
+
+
+def test_pixels_without_layout_are_refused_and_float_pixels_cut():
+    dataset = base(PixelData=SECRET)
+    del dataset.Rows
+    with pytest.raises(ImageError) as caught:
+        deidentify(dataset, KEY)
+    assert caught.value.reason == "bad_header"
+    dataset = base(BitsAllocated=32, FloatPixelData=np.arange(16, dtype="<f4").tobytes() + SECRET)
+    del dataset.PixelData
+    assert deidentify(dataset, KEY).FloatPixelData == np.arange(16, dtype="<f4").tobytes()
+
+
+def test_bits_below_those_in_use_are_cleared_with_a_remark():
+    values = (np.arange(16, dtype="<u2") << 4).astype("<u2")
+    with pytest.warns(UserWarning, match="upper bits"):
+        safe = deidentify(base(HighBit=15, PixelData=(values | 5).astype("<u2").tobytes()), KEY)
+    assert safe.PixelData == values.tobytes()
+
+
+def test_classes_of_no_standard_are_refused_or_replaced():
+    with pytest.raises(ImageError) as caught:
+        deidentify(base(SOPClassUID="1.2.3.19600102.9876543"), KEY)
+    assert caught.value.reason == "unsupported_format"
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = "TESTCASE.SIM", "1.2.3"
+    assert b"TESTCASE" not in as_bytes(deidentify(base(ReferencedImageSequence=[item]), KEY))
+    assert deidentify(base(SOPClassUID="1.2.840.10008.5.1.4.1.1.999.1"), KEY).SOPClassUID == "1.2.840.10008.5.1.4.1.1.999.1"
+
+
+def test_one_number_of_two_hospitals_is_two_patients():
+    one, two = (deidentify(base(PatientID="1", IssuerOfPatientID=issuer), KEY) for issuer in ("Hospital A", "Hospital B"))
+    assert one.PatientID != two.PatientID and one.StudyDate != two.StudyDate
+
+
+def test_zones_move_the_time_before_they_go():
+    at = [datetime.strptime(moved(AcquisitionDateTime="20240229101530" + zone).AcquisitionDateTime, "%Y%m%d%H%M%S")
+          for zone in ("+0000", "+0530", "-0100")]
+    assert at[0] - at[1] == timedelta(hours=5.5) and at[2] - at[0] == timedelta(hours=1)
+
+
+def test_a_key_in_the_folder_of_results_is_refused(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.dcm").write_bytes(as_bytes(base()))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    for key in (tmp_path / "out" / "study.key", tmp_path / "link" / "study.key"):
+        with pytest.raises(DataError) as caught:
+            deidentify_folder(tmp_path / "in", tmp_path / "out", key=key, workers=1)
+        assert caught.value.reason == "bad_key" and list((tmp_path / "out").iterdir()) == []

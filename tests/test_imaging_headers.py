@@ -227,3 +227,18 @@ def test_the_audit_has_nothing_to_say_of_a_table_of_clean_files(tmp_path):
     text = (tmp_path / "tables" / "headers.csv").read_text("utf-8-sig")
     assert "-158.135803\\" in text and "JPEG 2000" in text
     assert audit_deidentified(tmp_path / "tables") == []
+
+
+def test_every_cell_stands_in_quotes_and_no_later_part_is_a_formula(tmp_path):
+    written(tmp_path / "a.dcm", SeriesDescription="a;=cmd|' /C calc'!A0")
+    write_headers(tmp_path, tmp_path / "t.csv", ["SeriesDescription", "Rows"])
+    text = (tmp_path / "t.csv").read_text("utf-8-sig")
+    assert '"a;\'=cmd|' in text and all(line.startswith('"') and line.endswith('"') for line in text.splitlines())
+
+
+@pytest.mark.parametrize("keyword", """CurrentPatientLocation PlacerOrderNumberImagingServiceRequest FillerOrderNumberProcedure SmokingStatus
+    InsurancePlanIdentification ClinicalTrialSubjectID ScheduledStationName ReasonForStudy TextString PregnancyStatus""".split())
+def test_more_that_names_a_person(keyword, tmp_path):
+    with pytest.raises(DataError) as caught:
+        read_headers(tmp_path, [keyword])
+    assert caught.value.reason == "bad_option"

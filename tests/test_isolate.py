@@ -125,3 +125,10 @@ def test_the_environment_of_a_worker_pins_one_thread():
     with Worker("os:getenv") as worker:
         assert worker.run(["OMP_NUM_THREADS"]) == ["1"]
     assert os.environ.get("PATH")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no alarm, so the total is limited there")
+def test_where_there_are_alarms_a_list_has_no_limit_of_its_own(monkeypatch):
+    monkeypatch.setattr(threading, "Timer", None)
+    with Worker("builtins:len") as worker:
+        assert worker.run(["four"]) == [4]

@@ -24,9 +24,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "nifti": ["MAX_NIFTI_BYTES", "read_nifti", "read_nifti_mask", "write_nifti"],
         "segmentation": ["read_segmentation"],
         "phantom": ["LABELS", "simulate_abdomen"],
-        "deid": [
-            "Leftover", "audit_deidentified", "deidentify", "deidentify_file", "pseudonym", "read_key",
-        ],
+        "deid": ["deidentify", "deidentify_file", "pseudonym", "read_key"],
+        "audit": ["Leftover", "audit_deidentified"],
         "png": ["encode_png"],
         "convert": ["ConversionReport", "convert"],
         "share": ["deidentify_folder"],

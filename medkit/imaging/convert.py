@@ -78,9 +78,9 @@ def _who(image: DicomImage, secret: str) -> dict:
     uid = str(header.get("SOPInstanceUID", ""))
     found = {"identity": hashlib.blake2b(uid.encode(), key=key, digest_size=8).hexdigest()} if uid else {}
     if key:
-        from medkit.imaging.deid import pseudonym
+        from medkit.imaging.deid import _identity, pseudonym
 
-        found |= {"patient_key": pseudonym(str(header.get("PatientID", "")), key, "patient"),
+        found |= {"patient_key": pseudonym(_identity(header), key, "patient"),
                   "series_key": pseudonym(str(header.get("SeriesInstanceUID", "")), key, "series")}
     return found
 
@@ -92,6 +92,14 @@ def _spacing(image: DicomImage, notes: list[str]) -> list[float] | None:
     except ImageError:
         notes.append("the pixel spacing of the file cannot be used")
         return None
+
+# %% ../../nbs/1_imaging/17_convert.ipynb #99b7fcd4
+def _check_frames(image: DicomImage, size: int) -> None:
+    "Refuse a file of `size` bytes that would become a flood of pictures. Reasons: `too_large`."
+    most = max(1000, size // 16)
+    if image.frames > most:
+        raise ImageError("too_large", "The file has more frames than its size explains.", "leave it out, or split it",
+                         found=f"{image.frames:,} frames", expected=f"at most {most:,}")
 
 # %% ../../nbs/1_imaging/17_convert.ipynb #c92e2d19
 _IN_HU = {window.name for window in PRESETS.values()}
@@ -127,6 +135,7 @@ def picture_file(
         raise ImageError("burned_in_text", "The header says that text is burned into the pixels.",
                          "blank the text first; or use deidentify=False if the pictures stay in house",
                          found="Burned In Annotation YES", expected="pixels without text")
+    _check_frames(image, path.stat().st_size)
     spacing, used, flat = _spacing(image, notes), [], True
     window = Window(**options["window"]) if isinstance(options["window"], dict) else options["window"]
     for frame in range(image.frames):

@@ -6,6 +6,7 @@
 __all__ = ['TECHNICAL', 'PERSONAL', 'MAX_CELL', 'read_headers', 'write_headers']
 
 # %% ../../nbs/1_imaging/12a_headers.ipynb #33b21462
+import csv
 import os
 import re
 import warnings
@@ -39,7 +40,8 @@ _PERSONAL_VRS = ("PN", "DA", "DT", "AS", "LT", "ST", "UT", "UC")  # names, dates
 _PERSONAL_WORDS = re.compile(
     "^(Patient(?!Position|Orientation|Examined)|OtherPatient|Institution|Responsible|Accession|Issuer|StudyDesc|StudyID"
     "|Station|Device|Medical|Military|Ethnic|Occupation|Country|Region|Requesting|Admission|Telephone|SOPInstance)"
-    "|Address|Telephone|Physician|Operator|Comments|SerialNumber")
+    "|Address|Telephone|Physician|Operator|Comments|SerialNumber|Location|OrderNumber|Insurance|ClinicalTrial|StationName|Smoking"
+    "|Pregnancy|Reason|TextString|Organization|Birth|Death|Contact|Custodial|Itinerary|BoardingPass|Creator|ServiceEpisode|Visit")
 _NO_TEXT = ("SQ", "OB", "OW", "OD", "OF", "OL", "OV", "UN")
 
 
@@ -195,12 +197,14 @@ def read_headers(
 
 # %% ../../nbs/1_imaging/12a_headers.ipynb #1e4316e5
 _FORMULA = tuple("=+-@\t\r＝＋－＠")
+_LATER = re.compile(r"(;\s*)(?=[=+\-@＝＋－＠])")
 _NUMBERS = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?(\\[-+]?\d+(\.\d*)?([eE][-+]?\d+)?)*", re.ASCII)
 
 
 def _unharmed(cell: str) -> str:
     "A cell that no spreadsheet runs as a formula."
-    return f"'{cell}" if cell.startswith(_FORMULA) and not _NUMBERS.fullmatch(cell) else cell
+    cell = _LATER.sub(r"\1'", cell)
+    return f"'{cell}" if cell.lstrip(" ").startswith(_FORMULA) and not _NUMBERS.fullmatch(cell) else cell
 
 
 def _as_path(name: str) -> str:
@@ -224,5 +228,5 @@ def write_headers(
     table = read_headers(folder, keywords, private=private, on_progress=on_progress)
     harmless = table.apply(lambda column: column.map(_as_path if column.name == "file" else _unharmed))
     with atomic_write(csv_path) as file:
-        file.write(harmless.to_csv(index=False, lineterminator="\r\n").encode("utf-8-sig"))
+        file.write(harmless.to_csv(index=False, quoting=csv.QUOTE_ALL, lineterminator="\r\n").encode("utf-8-sig"))
     return table

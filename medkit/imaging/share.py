@@ -8,12 +8,26 @@ __all__ = ['deidentify_folder']
 # %% ../../nbs/1_imaging/18_share.ipynb #536e170c
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from ..batch import BatchReport, run_batch
 from ..desk import Job
-from ..errors import ImageError
+from ..errors import DataError, ImageError
 from .deid import read_key
 from ..isolate import Limits
+
+# %% ../../nbs/1_imaging/18_share.ipynb #2506f44b
+def _check_apart(key: str | os.PathLike, target: str | os.PathLike) -> None:
+    "Refuse a key file that would be shared with the files. Reasons: `bad_key`."
+    try:
+        inside = Path(key).resolve().is_relative_to(Path(target).resolve())
+    except (OSError, ValueError, TypeError, RuntimeError) as error:  # a NUL, or links in a circle
+        raise DataError("bad_key", "The path of the key or of the results cannot be followed.", "check both",
+                        found=type(error).__name__, expected="paths of a key file and of a folder") from error
+    if inside:
+        raise DataError("bad_key", f"The key `{Path(key).name}` would lie in the folder of the results.",
+                        "name a place outside of it", found="a key that is shared with the files",
+                        expected="a key that stays at home")
 
 # %% ../../nbs/1_imaging/18_share.ipynb #b3a8e30c
 def deidentify_folder(
@@ -36,6 +50,7 @@ def deidentify_folder(
     if burned_in not in ("refuse", "keep"):
         raise ImageError("bad_option", "burned_in has no such value.", "choose one of those expected", found=repr(burned_in)[:40],
                          expected="refuse or keep")
+    _check_apart(key, target)
     secret = read_key(key, create=True)
     job = Job("medkit.imaging.deid:deidentify_file", {"key": str(os.path.abspath(key)), "burned_in": burned_in}, secret)
     return run_batch(job, source, target, workers=workers, engine=engine, resume=resume, limits=limits, on_progress=on_progress)

@@ -147,12 +147,13 @@ _NUMBER = re.compile(r"[0-9]{1,6}")  # the number of a window in a header
 
 
 def _unknown_window(choice, header: tuple[Window, ...]) -> ImageError:
-    "The error that lists every window there is."
-    listed = ", ".join(f"{number}: {window!r}" for number, window in enumerate(header)) or "none"
+    "The error that lists every window there is; names of the header stand in `found`, since hints go into lists that are shared."
+    listed = ", ".join(f"{number}: C {one.center:g} W {one.width:g}" for number, one in enumerate(header)) or "none"
+    known = [one.name for one in header if one.name]
     return ImageError(
         "unknown_window", f"No window is called {str(choice)[:60]!r}.",
         f'use a preset ({", ".join(PRESETS)}), "minmax", a Window(center, width), or one of the header: {listed}',
-        found=repr(choice)[:80],
+        found=f"{choice!r:.80}{f'; the header names {known}' if known else ''}"[:300],
         expected='Window, preset, header number, "name:" and a name of the header, "header" or "minmax"',
     )
 
