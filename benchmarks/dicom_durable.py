@@ -209,6 +209,9 @@ def partial(target: Path) -> list[str]:
     return torn + extra_files(target)
 
 
+LOG = "superseded.private.jsonl"  # what a stopped job has placed, for the run that goes on; a finished job has none
+
+
 def judge_stop(done: subprocess.CompletedProcess, target: Path, before: dict | None = None) -> list[str]:
     "What is wrong with the way a job gave up."
     faults = []
@@ -216,7 +219,7 @@ def judge_stop(done: subprocess.CompletedProcess, target: Path, before: dict | N
         faults.append(f"exit code {done.returncode}")
     if "Traceback" in done.stderr or "[not_writable]" not in done.stderr:
         faults.append("no clear line: " + done.stderr.strip()[-200:])
-    if left := partial(target):
+    if left := [name for name in partial(target) if name != LOG]:
         faults.append(f"left behind: {left[:3]}")
     if before is not None and pictures(target) != before:
         faults.append("pictures changed")
@@ -236,6 +239,8 @@ def full_disk(folder: Path, files: int = 600) -> list[str]:
         again = command(source, disk / "out")
         if again.returncode or len(pictures(disk / "out")) != files:
             faults.append(f"does not go on: exit code {again.returncode}, {len(pictures(disk / 'out'))} pictures")
+        if left := partial(disk / "out"):
+            faults.append(f"left behind after going on: {left[:3]}")
     return faults + ([] if done < files else ["the disk was not full"])
 
 
