@@ -29,7 +29,7 @@ from .desk import (MANIFEST, OWN_NAMES, PRIVATE, SEAL, SUPERSEDED, WORK, Job, de
 from .errors import REASONS, DataError, MedkitError
 from .extras import require
 from .figures import html_card
-from .files import Manifest, as_path, atomic_write, open_regular, sha256, walk
+from .files import Manifest, as_line, as_path, atomic_write, open_regular, sha256, walk
 from .isolate import Limits, Worker
 
 # %% ../nbs/0_ground/06a_batch.ipynb #7a9fb086
@@ -383,16 +383,9 @@ class _Ledger:
         self.reasons[row.get("reason") or ""] += step
 
 # %% ../nbs/0_ground/06a_batch.ipynb #5c84cb84
-_JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
-
-
-def _line(row: dict) -> bytes:
-    return _JSON.encode(row).encode() + b"\n"
-
-
 def _append(file: BinaryIO, numbered: list[tuple[int, dict]], places: array) -> None:
     "Append all rows in one write, or none, and note where they stand."
-    lines, size = [_line(row) for _, row in numbered], os.fstat(file.fileno()).st_size
+    lines, size = [as_line(row) for _, row in numbered], os.fstat(file.fileno()).st_size
     try:
         if os.write(file.fileno(), b"".join(lines)) != sum(map(len, lines)):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -489,7 +482,7 @@ def _settled(file: BinaryIO, ledger: _Ledger, names: list[str]) -> tuple[dict, d
         for number, row in zip(numbers, _settle(rows)):
             ledger.count(row, 1)
             first = row.get("duplicate_of")
-            lines[number], details[number] = _line(row), first and detail_of(f"the same as {by_id[first]}")
+            lines[number], details[number] = as_line(row), first and detail_of(f"the same as {by_id[first]}")
             gone += zip(row["dropped"], row["output_sha256"]) if first else ()
     return lines, details, gone
 
@@ -505,9 +498,9 @@ def _tell_details(target: Path, ledger: _Ledger, settled: dict[int, str | None])
     with open(path, "rb") as old, open(path, "rb") as added, _private_list(path) as out:
         for (number, place), line in zip(enumerate(ledger.details), old):
             if place >= 0:
-                line = _line(json.loads(line) | json.loads(_line_at(added, place)))
+                line = as_line(json.loads(line) | json.loads(_line_at(added, place)))
             if number in settled:
-                line = _line(json.loads(line) | {"detail": settled[number]})
+                line = as_line(json.loads(line) | {"detail": settled[number]})
             out.write(line)
 
 
@@ -622,7 +615,7 @@ def _opened(target: Path, source: Path, folder: Path, names: list[str], job: Job
             raise PermissionError(errno.EACCES, f"{MANIFEST} is read-only")
         replaced = _superseded(past, kept, names, resume)
         with _private_list(target / SUPERSEDED) as file:
-            file.writelines(map(_line, replaced))
+            file.writelines(map(as_line, replaced))
         (target / SEAL).unlink(missing_ok=True)
         ledger = _kept_rows(target, names, kept, job, replaced)  # first: its rows are true to the old private list and to the new
         _list_sources(target, source.resolve(), folder, names, {key: past.known(row) for key, row in kept.items()}, job)
@@ -639,7 +632,7 @@ def _kept_rows(target: Path, names: list[str], kept: dict[str, dict], job: Job, 
             if row := kept.get(job.input_id(name)):
                 ledger.places[number] = file.tell()
                 ledger.note([(number, row)])
-                file.write(_line(row))
+                file.write(as_line(row))
     return ledger
 
 # %% ../nbs/0_ground/06a_batch.ipynb #0f115f74
@@ -650,7 +643,7 @@ def _list_sources(target: Path, source: Path, folder: Path, names: list[str], kn
             old = known.get(key := job.input_id(name), {})
             row = {"id": key, "source": _shown(name), "stamp": old.get("stamp") or _stamp(folder, name)}
             row |= {"detail": old.get("detail")} if number else {"detail": old.get("detail"), "folder": _shown(source)}
-            file.write(_line(row))
+            file.write(as_line(row))
 
 
 def _keep_rows(ledger: _Ledger, lists: tuple[BinaryIO, BinaryIO], done: Iterable, job: Job, on_progress: Callable) -> None:

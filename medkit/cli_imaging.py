@@ -145,10 +145,10 @@ def _typed_window(text: str):  # a `Window`, or a text for `imaging.convert`
 # %% ../nbs/7_faces/78_cli_imaging.ipynb #e7c56106
 def _checked_key(text: str, target: Path, make: bool = False) -> Path:
     "The path of a key file that exists, or can be made. Reasons: `bad_key`."
+    from medkit.imaging.share import check_apart
+
     path = _existing(text)
-    if path.resolve().is_relative_to(target.resolve()):
-        raise DataError("bad_key", f"The key `{path.name}` would lie in the folder of the results.", "name a place outside of it",
-                        found="a key that is shared with the files", expected="a key that stays at home")
+    check_apart(path, target)
     if not os.path.lexists(path) and not make:
         raise DataError("bad_key", f"There is no key file `{path.name}`.", f"check the path; or make one: medkit key {text}",
                         found="no such file", expected="a key file")

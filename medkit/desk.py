@@ -20,7 +20,7 @@ from pathlib import Path
 
 from . import __version__
 from .errors import REASONS, DataError, MedkitError
-from .files import Manifest, inside, lettered, sha256
+from .files import Manifest, inside, lettered, sha256, sync_folder
 from .isolate import resolve
 
 # %% ../nbs/0_ground/06_desk.ipynb #d1382852
@@ -44,7 +44,7 @@ class Job:
 # %% ../nbs/0_ground/06_desk.ipynb #68f61ebb
 MANIFEST, PRIVATE = "manifest.jsonl", "sources.private.jsonl"
 SUPERSEDED = "superseded.private.jsonl"  # files that a job may replace and remove; gone when it has ended
-SEAL = "manifest.sha256"  # digests of the two lists that stay, as `sha256sum` writes them; written last
+SEAL = "manifest.sha256"  # the digest of the manifest, as `sha256sum` writes it; written last
 _NOWORK = ("not_dicom", "no_pixels", "empty", "not_readable", "not_found")  # nothing for this job in the file
 
 
@@ -244,7 +244,7 @@ def _finish_list(desk: Desk, results: list[dict]) -> list[dict]:
         _announce(desk, filter(None, rows))
         named = [{"value": _place(desk, row)} if row else result for result, row in zip(results, rows)]
         for folder in {desk.target / Path(name).parent for one in named if "value" in one for name in one["value"]["outputs"]}:
-            _sync_folder(folder)
+            sync_folder(folder)
         return named
     except (OSError, DataError) as error:
         return [{"error": stop_job(error if isinstance(error, OSError) else error.__cause__).as_dict()}] * len(results)
@@ -297,15 +297,6 @@ def _place(desk: Desk, row: dict) -> dict:
         return row | {"detail": detail_of(error)}
 
 # %% ../nbs/0_ground/06_desk.ipynb #1ea8447c
-def _sync_folder(folder: Path) -> None:
-    "Force the names in `folder` to disk, where the system can."
-    if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        with suppress(OSError):  # some network file systems refuse
-            os.fsync(descriptor)
-        os.close(descriptor)
-
-
 def _reset_peak() -> None:
     "Start the kernel's measurement of the highest memory anew (Linux)."
     with suppress(OSError), open("/proc/self/clear_refs", "wb", buffering=0) as file:

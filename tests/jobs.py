@@ -2,7 +2,10 @@
 
 import ctypes
 import os
+import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from medkit.errors import DataError
@@ -47,3 +50,34 @@ def victim(item: str) -> str:
         mark.touch()
         os.kill(os.getpid(), 9)
     return "done"
+
+
+class Stop(BaseException):
+    "Ends a job from within `on_progress`, as Ctrl-C does."
+
+
+def stop_at(count: int) -> Callable:
+    "An `on_progress` that ends the job when `count` inputs are done."
+
+    def stop(done, total, row):
+        if done == count:
+            raise Stop
+
+    return stop
+
+
+@contextmanager
+def nested(folder: Path, name: str, text: str = "") -> Iterator[None]:
+    "1,200 folders inside each other below `folder`, with one file in the last; deeper than Python's own way of removing them."
+    here = os.getcwd()
+    try:
+        os.chdir(folder)
+        for _ in range(1200):
+            os.mkdir("d")
+            os.chdir("d")
+        Path(name).write_text(text)
+        os.chdir(here)
+        yield
+    finally:
+        os.chdir(here)
+        subprocess.run(["find", folder / "d", "-delete"], check=True)

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jobs import Stop, stop_at
 
 from medkit.batch import _alone, _settle, run_batch
 from medkit.desk import MANIFEST, PRIVATE, SEAL, SUPERSEDED, WORK, Desk, Job
@@ -145,15 +146,8 @@ def test_killed_at_random_and_resumed_equals_uninterrupted(tmp_path, group):
 def test_rows_of_an_interrupted_job_are_not_done_again(tmp_path):
     source = fill(tmp_path / "in", {f"{number:03d}": "slow 0.002" for number in range(200)} | {"bad": "refuse"})
 
-    class Stop(BaseException):
-        pass
-
-    def stop(done, total, row):
-        if done == 100:
-            raise Stop
-
     with pytest.raises(Stop):
-        run_batch(JOB, source, tmp_path / "out", workers=1, on_progress=stop)
+        run_batch(JOB, source, tmp_path / "out", workers=1, on_progress=stop_at(100))
     kept = Manifest(tmp_path / "out" / "manifest.jsonl").rows()
     times = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.txt")}
     report = run_batch(JOB, source, tmp_path / "out", workers=1)
@@ -334,15 +328,8 @@ def test_a_stopped_replacement_is_brought_to_its_end_by_the_next_run(tmp_path):
     old = [name for name in held(tmp_path / "out") if name.endswith(".txt")]
     other = Job("jobs:act", secret=b"other")
 
-    class Stop(BaseException):
-        pass
-
-    def stop(done, total, row):
-        if done == 3:
-            raise Stop
-
     with pytest.raises(Stop):
-        run_batch(other, source, tmp_path / "out", on_progress=stop)
+        run_batch(other, source, tmp_path / "out", on_progress=stop_at(3))
     assert set(old) <= held(tmp_path / "out").keys()  # until the new ones are complete
     assert verify(tmp_path / "out").counts["unfinished"] == 1
     report = run_batch(other, source, tmp_path / "out")
@@ -398,15 +385,8 @@ def test_the_full_cause_is_kept_in_the_private_list_alone(tmp_path):
 def test_details_of_a_stopped_job_are_carried_over(tmp_path):
     source = fill(tmp_path / "in", {"0": "refuse", "1": "odd"} | {f"a{number}": "fine" for number in range(30)})
 
-    class Stop(BaseException):
-        pass
-
-    def stop(done, total, row):
-        if done == 20:
-            raise Stop
-
     with pytest.raises(Stop):
-        run_batch(JOB, source, tmp_path / "out", workers=1, on_progress=stop)
+        run_batch(JOB, source, tmp_path / "out", workers=1, on_progress=stop_at(20))
     report = run_batch(JOB, source, tmp_path / "out", workers=1)
     assert report.resumed >= 20
     assert [row["detail"] for row in report.files] == ["0 is cut", "ValueError: a secret name"] + [None] * 30

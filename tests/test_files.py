@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from jobs import nested
 
 from medkit.errors import DataError, MissingExtra
 from medkit.extras import require
@@ -252,17 +253,8 @@ def test_numbers_that_json_lacks_make_no_row(tmp_path):
 
 
 def test_a_thousand_nested_folders_are_walked(tmp_path):
-    here = os.getcwd()
-    try:
-        os.chdir(tmp_path)
-        for _ in range(1200):
-            os.mkdir("d")
-            os.chdir("d")
-        Path("x").touch()
-    finally:
-        os.chdir(here)
-    found = list(walk(tmp_path))
-    subprocess.run(["find", tmp_path / "d", "-delete"], check=True)  # Python's own way does not go so deep
+    with nested(tmp_path, "x"):
+        found = list(walk(tmp_path))
     assert found == ["d/" * 1200 + "x"]
 
 

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import struct
-import subprocess
 import time
 import zipfile
 import zlib
@@ -14,6 +13,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from jobs import nested
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
@@ -330,19 +330,8 @@ def test_files_too_large_to_read_are_not_settled(tmp_path):
 
 
 def test_a_thousand_folders_inside_each_other_are_walked(tmp_path):
-    here = os.getcwd()
-    try:
-        os.chdir(tmp_path)
-        for _ in range(1_200):
-            os.mkdir("d")
-            os.chdir("d")
-        Path("a.csv").write_text("name\nJane\n")
-        os.chdir(tmp_path)
+    with nested(tmp_path, "a.csv", "name\nJane\n"):
         assert [item.kind for item in audit_deidentified(tmp_path)] == ["identifier"]
-    finally:
-        os.chdir(tmp_path)
-        subprocess.run(["rm", "-rf", "d"], check=True)  # shutil.rmtree is recursive
-        os.chdir(here)
 
 
 @pytest.mark.parametrize("path", [None, 5, b"", [], "x" * 5_000, "a\0b", "/".join(["x" * 200] * 30)], ids=lambda path: str(path)[:10])

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from jobs import Stop, stop_at
 from PIL import Image
 from pydicom.data import get_testdata_file
 
@@ -62,15 +63,8 @@ def test_books(source, tmp_path, names):
 def test_a_torn_row_of_an_interrupted_job_is_done_again(source, tmp_path):
     whole = convert(source, tmp_path / "whole")
 
-    class Stop(BaseException):
-        pass
-
-    def stop(done, total, row):
-        if done == 3:
-            raise Stop
-
     with pytest.raises(Stop):
-        convert(source, tmp_path / "out", on_progress=stop)
+        convert(source, tmp_path / "out", on_progress=stop_at(3))
     with open(tmp_path / "out" / "manifest.jsonl", "ab") as file:
         file.write(b'{"id": "torn')
     with pytest.warns(UserWarning, match="torn"):
