@@ -24,7 +24,7 @@ NOTEBOOKS := $(shell find nbs -name '*.ipynb' -not -path '*/.*')
 LIBRARY := $(shell find nbs -path 'nbs/[0-9]_*' -name '*.ipynb' -not -path '*/.*')
 PYTEST := $(BIN)/python -m pytest tests --strict-markers -n 2 --dist loadgroup
 
-.PHONY: tour test check test-slow lab docs bench bench-dicom render weights readme export hooks wheel clean install
+.PHONY: tour test check test-slow lab docs bench bench-bcg bench-dicom render weights readme export hooks wheel clean install
 .DEFAULT_GOAL := tour
 
 install: $(INSTALLED)
@@ -56,6 +56,9 @@ lab: $(EXPORTED)
 
 docs: $(EXPORTED)
 	@$(BIN)/python docs/build.py
+
+bench-bcg: $(EXPORTED)
+	@$(BIN)/python benchmarks/bench_bcg.py --peers $(BENCH)
 
 bench-dicom: $(EXPORTED)
 	@$(BIN)/python benchmarks/bench_dicom.py $(BENCH)

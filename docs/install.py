@@ -81,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
     parser.add_argument("--torch", default="")
-    parser.add_argument("--extra", action="append", default=["dev", "codecs", "docs", "ray"])
+    parser.add_argument("--extra", action="append", default=["dev", "codecs", "docs", "ecg", "formats", "ray"])
     options = parser.parse_args()
     start = time.perf_counter()
     size = {"": "about 6 GB with CUDA torch", "cpu": "about 1.4 GB"}.get(options.torch, "torch from a folder")

@@ -53,7 +53,7 @@ _IMAGES = {
     # images
     "not_dicom": "the file is not a DICOM file",
     "no_pixels": "the DICOM file holds no picture",
-    "bad_header": "a header value is missing, impossible or contradicts the pixels",
+    "bad_header": "a header value is missing, impossible or contradicts the content",
     "undecodable": "the compressed pixels cannot be decoded",
     "bad_frame": "the picture has no frame of that number",
     "bad_window": "a display window must have a finite centre and a positive width",
@@ -80,11 +80,13 @@ _IMAGES = {
 _SIGNALS = {
     "sampling_rate_missing": "the samples come without a sampling rate",
     "bad_sampling_rate": "the sampling rate is not a positive number or contradicts the time stamps",
+    "mixed_rates": "the channels have different sampling rates and none was chosen",
     "bad_column": "no column of that name or number",
     "not_numeric": "a value is not a number",
     "all_missing": "every value is missing",
     "too_short": "the recording is shorter than the method needs",
     "bad_unit": "the unit is unknown or does not fit",
+    "not_aligned": "two clocks could not be matched",
 }
 
 

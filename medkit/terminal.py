@@ -61,6 +61,8 @@ _TYPED = {
     "a Window(center, width)": "centre/width such as 40/400",
     "`read_key(path, create=True)`": "`medkit key FILE`",
     "resume=False": "--no-resume",
+    "channel=": "--channel",
+    "give sampling_rate_hz,": "give --sampling-rate-hz,",
 }
 
 

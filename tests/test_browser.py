@@ -159,7 +159,7 @@ def test_slice_viewer_follows_the_keyboard(page):
 def test_controls_are_reached_as_the_page_says(page):
     "Click the cell's number, press Tab: the slider has the focus. On a list, Space, an arrow and Enter choose."
     cell = page.locator(".jp-CodeCell", has=page.locator("img.widget-image, img.jupyter-widget-image")).first
-    page.locator("img.widget-image, img.jupyter-widget-image").nth(3).wait_for()  # the last viewer: the run is over
+    page.locator("img.widget-image, img.jupyter-widget-image").nth(4).wait_for()  # the last viewer: the run is over
     cell.scroll_into_view_if_needed()
     page.wait_for_timeout(1000)
     cell.locator(".jp-InputPrompt").first.click()
@@ -188,6 +188,69 @@ def test_signal_viewer_follows_the_keyboard(page):
     before, after = press_and_compare(page, picture, handle(page, "Start (s)").first, "ArrowRight")
     keep_screenshot(page, "signal_viewer")
     assert before != after, "the trace did not move"
+    assert nothing_in_the_way(page)
+
+
+def press_button(page, cell, name: str, key: str) -> None:
+    "Press a key on the button of that name."
+    cell.get_by_role("button", name=name, exact=True).focus()
+    page.keyboard.press(key)
+
+
+def wait_for_words(page, cell, words: str) -> None:
+    "Until a line that screen readers speak holds `words`."
+    deadline, spoken = time.monotonic() + 20, []
+    while not any(words in said for said in spoken):
+        assert time.monotonic() < deadline, f"{words!r} was not among {spoken}"
+        page.wait_for_timeout(100)
+        spoken = cell.get_by_role("status").all_inner_texts()
+
+
+def test_a_beat_is_corrected_without_a_mouse(page):
+    "Next beat, arrow keys on the cursor, Move beat here, Undo: with keys only, and in the order of Tab."
+    cell = page.locator(".jp-CodeCell", has_text="Previous beat")
+    picture = cell.locator("img.widget-image, img.jupyter-widget-image").first
+    picture.scroll_into_view_if_needed()
+    before = picture.evaluate(PICTURE_BYTES)
+    press_button(page, cell, "Next beat", "Space")
+    wait_for_words(page, cell, "on a beat")
+    cursor = handle(page, "Cursor (s)").first
+    cursor.focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    wait_for_words(page, cell, "a beat 0.05 s before it")
+    names, chosen = [], "() => document.activeElement.textContent"
+    for _ in range(4):  # the slider's number, then the three buttons beside it
+        page.keyboard.press("Tab")
+        names.append(page.evaluate(chosen).strip())
+    assert names[1:] == ["Previous beat", "Next beat", "To the peak"], names
+    press_button(page, cell, "Move beat here", "Enter")
+    wait_for_words(page, cell, "Moved the beat")
+    keep_screenshot(page, "beat_moved")
+    assert picture.evaluate(PICTURE_BYTES) != before
+    press_button(page, cell, "Add beat", "Enter")
+    wait_for_words(page, cell, "Another beat is too close")
+    press_button(page, cell, "Undo", "Space")
+    wait_for_words(page, cell, "Took back: move")
+    assert nothing_in_the_way(page)
+
+
+def test_the_strip_chart_plays_and_pauses(page):
+    cell = page.locator(".jp-CodeCell", has_text="Step 10 s")
+    picture = cell.locator("img.widget-image, img.jupyter-widget-image").first
+    picture.scroll_into_view_if_needed()
+    press_button(page, cell, "Step 10 s", "Enter")
+    cell.get_by_text("Second 70.0 of 120.0.").wait_for(timeout=20_000)
+    before = picture.evaluate(PICTURE_BYTES)
+    press_button(page, cell, "Play", "Space")
+    cell.get_by_text(re.compile(r"Second (7[5-9]|8\d)\.\d of 120\.0\.")).wait_for(timeout=20_000)
+    press_button(page, cell, "Pause", "Enter")
+    keep_screenshot(page, "strip_chart")
+    assert picture.evaluate(PICTURE_BYTES) != before
+    page.wait_for_timeout(1500)
+    at_rest = cell.get_by_text(re.compile("Second .* of 120")).inner_text()
+    page.wait_for_timeout(1500)
+    assert cell.get_by_text(re.compile("Second .* of 120")).inner_text() == at_rest, "the chart went on after the pause"
     assert nothing_in_the_way(page)
 
 

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 from pydicom.data import get_testdata_file
+from test_cli_imaging import typed
 
 import medkit
 from medkit.errors import REASONS
@@ -57,7 +58,7 @@ def test_nothing_converted_is_exit_code_two(scans, tmp_path, name, reason):
 def test_help_shows_every_command_with_an_example():
     done = medkit_command("--help")
     assert done.returncode == 0
-    for command in ("doctor", "tour", "convert", "verify", "headers", "deid", "audit", "key", "vitals", "data"):
+    for command in ("doctor", "tour", "convert", "verify", "headers", "deid", "audit", "key", "vitals", "ward", "data"):
         assert command in done.stdout
         assert "Example:" in medkit_command(command, "--help").stdout
 
@@ -144,6 +145,46 @@ def test_vitals_with_a_gap_withholds_it(night, tmp_path):
 def test_target_of_a_table_that_cannot_be_written(night, tmp_path):
     (tmp_path / "file").write_text("in the way")
     refused(medkit_command("vitals", str(night), "--sampling-rate-hz", "100", "--out", str(tmp_path / "file" / "v.csv")), "not_writable")
+
+
+def test_vitals_refuses_before_it_works(night, tmp_path):
+    rate = ("--sampling-rate-hz", "100")
+    refused(typed("vitals", str(night), *rate, "--out", str(night), cwd=tmp_path), "bad_option")
+    refused(typed("vitals", str(night), *rate, "--policy", "lax", cwd=tmp_path), "bad_option")
+    refused(typed("vitals", str(night), *rate, "--channel", "x,,y", cwd=tmp_path), "bad_option")
+    refused(typed("vitals", str(tmp_path / "absent.csv"), *rate, "--out", str(night), cwd=tmp_path), "not_found")
+    folder = typed("vitals", str(tmp_path), *rate, cwd=tmp_path)
+    refused(folder, "bad_option")
+    assert "medkit ward FOLDER TARGET" in folder.stderr and night.read_text().startswith("bcg")
+
+
+def test_vitals_of_several_channels(night, tmp_path):
+    one = np.loadtxt(night, skiprows=1)
+    np.savez(tmp_path / "bed.npz", samples=np.stack([one, one, one]), channels=["x", "y", "z"], fs=100)
+    asked = typed("vitals", str(tmp_path / "bed.npz"), cwd=tmp_path)
+    refused(asked, "bad_column")
+    assert "x, y, z" in asked.stderr and "--channel" in asked.stderr
+    done = typed("vitals", str(tmp_path / "bed.npz"), "--channel", "x,2", "--hop-s", "15", "--policy", "strict", "--out", str(tmp_path / "v.csv"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "windows answered" in done.stdout and "why withheld" in done.stdout and "v.csv" in done.stdout
+    assert [line.split(",")[0] for line in (tmp_path / "v.csv").read_text().splitlines()] == ["start_s", "0.0", "15.0", "30.0"]
+
+
+def test_a_ward_with_a_bad_file_is_finished_with_exit_code_one(night, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "night.csv").write_bytes(night.read_bytes())
+    (tmp_path / "in" / "words.csv").write_text(night.read_text().replace("\n", "\nunplugged\n", 50))
+    words = ("ward", str(tmp_path / "in"), str(tmp_path / "out"), "--sampling-rate-hz", "100", "--workers", "1")
+    done = typed(*words, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    for part in ("2 inputs, 1 table in", "failed: words.csv (not_numeric)", "4 windows with a heart rate", "Not for clinical use"):
+        assert part in done.stdout, done.stdout
+    again = json.loads(typed(*words, "--json", cwd=tmp_path).stdout)
+    assert again["resumed"] == 1 and again["windows"] == 4 and len(again["files"]) == 2
+    refused(typed("ward", str(tmp_path / "none"), str(tmp_path / "v"), cwd=tmp_path), "not_found")
+    refused(typed("ward", str(tmp_path / "in"), str(tmp_path / "v"), "--policy", "lax", cwd=tmp_path), "bad_option")
+    nothing = typed("ward", str(tmp_path / "in"), str(tmp_path / "v"), "--workers", "1", cwd=tmp_path)
+    assert nothing.returncode == 2 and "[sampling_rate_missing]" in nothing.stderr
 
 
 def test_errors_as_json(tmp_path):

@@ -120,7 +120,7 @@ def test_columns_files_and_sizes(tmp_path, monkeypatch):
     assert reason(written(tmp_path, "")) == "empty"
     assert reason(written(tmp_path, "bed\n5\n"), sampling_rate_hz=9) == "too_short"
     assert reason(written(tmp_path, "bed\n\nnan\nnan\n"), sampling_rate_hz=9) == "all_missing"
-    assert reason(written(tmp_path, b"\x89HDF\r\n\x1a\n")) == "unsupported_format"
+    assert reason(written(tmp_path, b"\x89HDF\r\n\x1a\n")) == "truncated"
     np.savez(tmp_path / "big.npz", bcg=np.zeros(10_000), fs=5)
     monkeypatch.setattr("medkit.signals.recording._SIZE_CAP", 4000)
     assert reason(tmp_path / "big.npz") == "too_large"
@@ -202,11 +202,16 @@ def test_words_in_a_row_are_named_with_their_row(tmp_path, before, after):
 def test_encodings_and_decimal_commas(tmp_path):
     text = "bed\n1.5\n2.5\n"
     assert read_recording(written(tmp_path, b"\xef\xbb\xbf" + text.encode()), sampling_rate_hz=9).channels == ("bed",)
-    for encoding in ("utf-16", "utf-16-be", "utf-32"):
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
+        marked = "\ufeff" * (encoding != "utf-16") + text
+        assert read_recording(written(tmp_path, marked.encode(encoding)), sampling_rate_hz=9).samples.tolist() == [[1.5, 2.5]]
+    for encoding in ("utf-16-le", "utf-16-be", "utf-32"):  # without a mark, or in a form that nobody saves
         assert reason(written(tmp_path, text.encode(encoding)), sampling_rate_hz=9) == "unsupported_format"
-    for decimal in ("0,5\n0,05\n", "0,5\n-0,25\n", "bed\n1,5\n\n1,01\n", "1,5\n2\n", "1,5\t2\n"):
+    for decimal in ("0,5\n0,05\n", "0,5\n-0,25\n", "bed\n1,5\n\n1,01\n", "1,5\n2\n", "1,500\t2\n3\t4\n"):
         assert reason(written(tmp_path, decimal), sampling_rate_hz=9) == "not_numeric"
     assert read_recording(written(tmp_path, "1,5\n2,50\n0,0\n"), sampling_rate_hz=9).samples.shape == (2, 3)
+    for clear in ("1,5\t2\n2,25\t3\n", "1,5;2\n2,25;3\n", '"1,5","2"\n"2,25","3"\n', '"1,5"\t"2"\n"2,25"\t"3"\n'):
+        assert read_recording(written(tmp_path, clear), sampling_rate_hz=9).samples.tolist() == [[1.5, 2.25], [2, 3]]
     for endless in ("1\ninf\n", "1\n-Infinity\n2\n", "1\n1e999\n"):
         assert reason(written(tmp_path, endless), sampling_rate_hz=9) == "not_numeric"
 

@@ -9,24 +9,38 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "show": ["mask_to_spans", "shade_spans", "show_trace", "spans_to_mask", "thin_trace"],
-        "recording": ["Recording", "read_recording"],
-        "simulate": ["Truth", "simulate_bcg", "simulate_rr", "write_bcg_sample"],
+        "recording": ["Recording"],
+        "formats": ["read_edf", "read_hdf5", "read_wfdb"],
+        "reading": ["read_recording"],
+        "collections": ["Intervals", "LostBytes", "Night", "NightFiles", "find_lost_bytes", "list_li2024", "read_kansas", "read_li2024",
+                        "read_li2024_rr", "read_paced_breathing", "read_pathology2025", "read_rhythm2025"],
+        "align": ["Alignment", "align"],
+        "labels": ["FAULTS", "Finding", "LabelAudit", "audit_labels"],
+        "simulate": ["INTERFERENCE", "RHYTHMS", "Truth", "simulate_bcg", "simulate_interference", "simulate_rr", "write_bcg_sample"],
         "clean": ["Cleaned", "band_pass", "clean"],
         "quality": ["LOWEST_QUALITY", "Rhythm", "show_rhythm", "track_rhythm"],
+        "methods": ["METHODS", "bruser2013", "modwt", "modwt_smooth", "sadek2021", "shin2008"],
         "beats": ["Beats", "find_beats"],
+        "hrv": ["HRV_INDICES", "Hrv", "hrv"],
+        "ecg": ["RPeaks", "find_r_peaks"],
+        "motion": ["ActivityCounts", "SleepWake", "activity_counts", "sleep_wake"],
         "respiration": ["Respiration", "respiration"],
         "vitals": ["Vitals", "VitalsRow", "measure_vitals"],
+        "stream": ["BcgStream"],
+        "ward": ["WardReport", "measure_ward"],
         "evaluate": ["Agreement", "BeatMatch", "CoverageCurve", "HeartRateScore", "bland_altman", "coverage_error_curve",
                      "match_beats", "reference_rate", "score_heart_rate"],
+        "features": ["FEATURES", "FeatureInfo", "Features", "Windows", "extract_features", "join_windows", "make_windows"],
+        "pictures": ["Pictures", "RawWindows", "picture", "raw_windows"],
     },
 )
 
 
 class _Package(ModuleType):
-    "A package in which `clean` and `respiration` stay the functions, whichever of function and module is imported first."
+    "A package in which `align`, `clean`, `hrv` and `respiration` stay the functions, whichever of function and module is imported first."
 
     def __setattr__(self, name, value):
-        twin = name in ("clean", "respiration") and isinstance(value, ModuleType)
+        twin = name in ("align", "clean", "hrv", "respiration") and isinstance(value, ModuleType)
         super().__setattr__(name, getattr(value, name) if twin else value)
 
 

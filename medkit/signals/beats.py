@@ -10,108 +10,15 @@ from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import numpy as np
-from scipy import fft
 from scipy.ndimage import uniform_filter1d
 
 from ..errors import SignalError
 from ..figures import OKABE_ITO, axes_or_new
+from .chain import Chain, trace_chain
 from .clean import Cleaned
-from .quality import LOWEST_QUALITY, PERIODS_S, Rhythm, _level_out, _views, track_rhythm
+from .evidence import _TROUBLES, _troubles, weigh_evidence
+from .quality import Rhythm, track_rhythm
 from .show import mask_to_spans, show_trace
-
-# %% ../../nbs/2_signals/25_beats.ipynb #016be361
-_SHORTEST, _LONGEST = 0.55, 1.75  # allowed intervals, as a share of the tracked period
-
-
-def _chain(likeness: np.ndarray, path: np.ndarray, rate_hz: float, strictness: float) -> np.ndarray:
-    "(beat,): sample numbers of the best chain; `path` indexes `PERIODS_S` for each second."
-    size, margin = len(likeness), int(_LONGEST * PERIODS_S[-1] * rate_hz) + 2
-    worth, back, tables, start = np.zeros(size + margin), np.zeros(size, dtype=int), {}, 0
-    while start < size:
-        period = path[min(int(start / rate_hz), len(path) - 1)]
-        if period not in tables:
-            samples = PERIODS_S[period] * rate_hz
-            lags = np.arange(max(int(_SHORTEST * samples), 2), int(_LONGEST * samples) + 1)
-            tables[period] = lags, strictness * np.log(lags / samples) ** 2
-        lags, cost = tables[period]
-        block = np.arange(start, min(start + lags[0], size))
-        options = worth[block[:, None] + margin - lags] - cost
-        choice = options.argmax(axis=1)
-        worth[block + margin] = likeness[block] + options[np.arange(len(block)), choice]
-        back[block], start = lags[choice], block[-1] + 1
-    last_period = int(PERIODS_S[path[-1]] * rate_hz) + 1
-    return _walk_back(back, size - last_period + int(worth[-last_period:].argmax()))
-
-# %% ../../nbs/2_signals/25_beats.ipynb #3a598cd7
-def _walk_back(back: np.ndarray, place: int) -> np.ndarray:
-    "The chain that ends at `place`."
-    chain = []
-    while place >= 0:
-        chain.append(place)
-        place -= back[place]
-    return np.array(chain[::-1])
-
-# %% ../../nbs/2_signals/25_beats.ipynb #765e179c
-_BEFORE_S, _AFTER_S = 0.30, 0.45  # reach of the template around a beat
-
-
-def _cut(signal: np.ndarray, places: np.ndarray, rate_hz: float) -> np.ndarray:
-    "(beat, sample): the signal around each place, zero beyond the ends."
-    before, after = int(_BEFORE_S * rate_hz), int(_AFTER_S * rate_hz)
-    index = places[:, None] + np.arange(-before, after + 1)
-    return np.where((index >= 0) & (index < len(signal)), signal[np.clip(index, 0, len(signal) - 1)], 0)
-
-
-def _align(signal: np.ndarray, places: np.ndarray, rate_hz: float) -> np.ndarray:
-    "`places` shifted by up to 0.12 s until the stretches around them agree."
-    shifts = np.arange(-int(0.12 * rate_hz), int(0.12 * rate_hz) + 1)
-    template = _cut(signal, places, rate_hz).mean(axis=0)
-    for _ in range(4):
-        likeness = np.stack([_cut(signal, places + shift, rate_hz) @ template for shift in shifts])
-        best = places + shifts[likeness.argmax(axis=0)]
-        template = _cut(signal, best, rate_hz).mean(axis=0)
-    return best
-
-# %% ../../nbs/2_signals/25_beats.ipynb #0e4b386b
-def _match(signal: np.ndarray, template: np.ndarray, usable: np.ndarray, rate_hz: float) -> np.ndarray:
-    "(sample,): correlation of the signal around each sample with the template, at most about 1."
-    template = template - template.mean()
-    template = template / (np.sqrt((template**2).sum()) + 1e-12)
-    before, length = int(_BEFORE_S * rate_hz), len(template)
-    padded = np.concatenate([np.zeros(before), signal, np.zeros(length)])
-    size = fft.next_fast_len(len(padded), real=True)
-    product = fft.irfft(fft.rfft(padded, size) * np.conj(fft.rfft(template, size)), size)[: len(signal)]
-    energy = np.maximum(uniform_filter1d(signal**2, length), 0) * length
-    return product / np.sqrt(energy + 0.3 * (np.median(energy[usable]) if usable.any() else 1) + 1e-9)
-
-# %% ../../nbs/2_signals/25_beats.ipynb #927fe3f0
-def _first_places(cleaned: Cleaned, rhythm: Rhythm, path: np.ndarray, signal: np.ndarray) -> np.ndarray:
-    "Beats from the envelopes alone, shifted until they agree with each other."
-    rate_hz, usable = cleaned.sampling_rate_hz, cleaned.usable
-    envelopes = _views(cleaned.values, rate_hz)[:-2]
-    weights = np.clip(np.median(rhythm.views[:-2], axis=1), 0.02, None)
-    total = sum(w * _level_out(view, usable, rate_hz) for w, view in zip(weights, envelopes))
-    places = _chain(total / (total.std() + 1e-9), path, rate_hz, strictness=6.0)
-    trusted = places[usable[places]]
-    return _align(signal, trusted, rate_hz) if len(trusted) else trusted
-
-
-def _refine(signal: np.ndarray, places: np.ndarray, path: np.ndarray, usable: np.ndarray, rate_hz: float):
-    "Three rounds of template and chain: the places, the match at every sample, the template."
-    for _ in range(3):
-        trusted = places[usable[np.clip(places, 0, len(usable) - 1)]]
-        template = _cut(signal, trusted, rate_hz).sum(axis=0) / max(len(trusted), 1)
-        match = _match(signal, template, usable, rate_hz)
-        places = _chain(match, path, rate_hz, strictness=4.0)
-    return places, match, template
-
-# %% ../../nbs/2_signals/25_beats.ipynb #f5590f74
-def _peak_offset(values: np.ndarray, places: np.ndarray) -> np.ndarray:
-    "Where a parabola through each place and its neighbours peaks, in samples from the place, within half a sample."
-    inner = np.clip(places, 1, len(values) - 2)
-    left, middle, right = values[inner - 1], values[inner], values[inner + 1]
-    bend = left - 2 * middle + right
-    return np.where(bend < 0, 0.5 * (left - right) / np.where(bend < 0, bend, 1), 0).clip(-0.5, 0.5)
 
 # %% ../../nbs/2_signals/25_beats.ipynb #50156685
 @dataclass(frozen=True, eq=False)
@@ -125,6 +32,7 @@ class Beats:
     template: np.ndarray  # (sample,), the learned beat, highest point 1
     template_times_s: np.ndarray  # (sample,), from the J wave
     cleaned: Cleaned  # what the beats were found in
+    chain: Chain  # the beats before any was withheld
 
     @property
     def intervals_s(self) -> np.ndarray:  # (interval,), between neighbours in one span only
@@ -136,65 +44,76 @@ class Beats:
         reported_s = float(np.diff(self.spans, axis=1).sum())
         return f"Beats({len(self.times_s)} beats in {reported_s:.0f} of {self.cleaned.duration_s:.0f} s)"
 
-# %% ../../nbs/2_signals/25_beats.ipynb #49f60705
-_REASONS = ("missing samples", "saturated", "movement", "empty bed", "no clear rhythm")  # the first that holds is given
+# %% ../../nbs/2_signals/25_beats.ipynb #525f58b2
+_WINDOW_S, _HOP_S = 30, 10
 
 
-def _reasons(cleaned: Cleaned, rhythm: Rhythm) -> np.ndarray:
-    "(second,): number of the reason in `_REASONS` why a second is withheld, or -1."
+def _reasons(cleaned: Cleaned, rhythm: Rhythm, chain: Chain) -> np.ndarray:
+    "(second,): why a second is withheld, or nothing."
     seconds = len(rhythm.times_s)
-    starts = np.minimum(np.round(np.arange(seconds) * cleaned.sampling_rate_hz).astype(int), len(cleaned.heart) - 1)
-    known = rhythm.usable > 0.5
-    share = np.maximum(uniform_filter1d(known.astype(float), 15), 0.2)
-    smooth = uniform_filter1d(np.where(known, rhythm.quality, 0), 15) / share
-    masks = (cleaned.missing, cleaned.saturated, cleaned.movement)
-    troubles = [np.maximum.reduceat(mask, starts) & ~known for mask in masks]
-    reason = np.full(seconds, -1)
-    for number, trouble in reversed(list(enumerate([*troubles, ~rhythm.occupied, smooth < LOWEST_QUALITY]))):
-        reason[trouble] = number
-    return reason
+    starts = np.unique(np.append(np.arange(0, max(seconds - _WINDOW_S, 0) + 1, _HOP_S), max(seconds - _WINDOW_S, 0)))
+    evidence = weigh_evidence(cleaned, rhythm, chain, starts, _WINDOW_S)
+    middle = (evidence.start_s + evidence.stop_s) / 2
+    nearest = np.abs(rhythm.times_s[:, None] - middle).argmin(axis=1) if len(middle) < 2 else np.searchsorted(
+        (middle[1:] + middle[:-1]) / 2, rhythm.times_s)
+    words = np.array(evidence.reason, dtype=object)[nearest]
+    words[np.isin(words, _TROUBLES)] = "no clear rhythm"  # the trouble of other seconds is not this one's
+    for start, stop, why in zip(evidence.start_s.astype(int), evidence.stop_s.astype(int), evidence.reason):
+        if not why:
+            words[start:stop] = ""
+    trouble = _troubles(cleaned, rhythm)
+    words[trouble >= 0] = np.array(_TROUBLES, dtype=object)[trouble[trouble >= 0]]
+    return words
 
 
-def _reason_spans(reason: np.ndarray) -> tuple[np.ndarray, tuple]:
+def _reason_spans(words: np.ndarray) -> tuple[np.ndarray, tuple]:
     "Spans with beats, and withheld spans with their words."
-    withheld = [(float(start), float(stop), word) for number, word in enumerate(_REASONS)
-                for start, stop in mask_to_spans(reason == number, 1.0)]
-    return mask_to_spans(reason < 0, 1.0), tuple(sorted(withheld))
+    withheld = [(float(start), float(stop), word) for word in dict.fromkeys(words[words != ""])
+                for start, stop in mask_to_spans(words == word, 1.0)]
+    return mask_to_spans(words == "", 1.0), tuple(sorted(withheld))
 
 # %% ../../nbs/2_signals/25_beats.ipynb #d3c9166e
-def _check_call(cleaned: Cleaned, method: str) -> None:
+def _check_call(cleaned: Cleaned, method: str, others: dict) -> None:
     if not isinstance(cleaned, Cleaned):
         raise SignalError("bad_option", "This is not a cleaned recording.", "call clean(recording) first",
                           found=type(cleaned).__name__, expected="what clean returns")
-    if not isinstance(method, str) or method != "medkit":
+    if not isinstance(method, str) or method not in ("medkit", *others):
         raise SignalError("bad_option", "There is no such method.", 'use method="medkit"', found=repr(method)[:40],
-                          expected='"medkit"')
+                          expected=", ".join(["medkit", *others]))
 
-# %% ../../nbs/2_signals/25_beats.ipynb #47eebd56
+
+def _mean_template(chain: Chain, rate_hz: float) -> tuple[np.ndarray, np.ndarray]:
+    "The learned beats of all segments laid over each other at J, with J = 1, and the time from J."
+    j_wave = min(int(round(np.median(chain.j_samples))), chain.templates.shape[1] - 1)
+    shifted = [np.roll(template, j_wave - int(round(own))) for template, own in zip(chain.templates, chain.j_samples)]
+    template = np.mean(shifted, axis=0)
+    return template / (template[j_wave] + 1e-12), (np.arange(len(template)) - j_wave) / rate_hz
+
+# %% ../../nbs/2_signals/25_beats.ipynb #1a0bc97c
 def find_beats(
     cleaned: Cleaned,
-    method: str = "medkit",  # the only one so far
+    method: str = "medkit",  # or "bruser2013", "sadek2021", "shin2008"
 ) -> Beats:
-    """The heartbeats in `cleaned`, with beats withheld where movement, gaps or noise leave no rhythm.
+    """The heartbeats in `cleaned`, withheld where movement, gaps or noise leave no rhythm.
 
     Raises `bad_option` for an unknown method, or for anything that `clean` did not make.
-    A recording without any rhythm gives no beats, and says why.
+    A recording without any rhythm gives no beats, and says why. The published methods know no evidence: their beats
+    are withheld only where the signal itself is spoilt.
     """
-    _check_call(cleaned, method)
-    rhythm, rate_hz, usable = track_rhythm(cleaned), cleaned.sampling_rate_hz, cleaned.usable
-    path = np.abs(np.log(rhythm.period_s)[:, None] - np.log(PERIODS_S)).argmin(axis=1)
-    signal = _level_out(cleaned.heart, usable, rate_hz)
-    places, match, template = _refine(signal, _first_places(cleaned, rhythm, path, signal), path, usable, rate_hz)
-    j_wave = int(template.argmax())
-    delay = j_wave - int(_BEFORE_S * rate_hz) + _peak_offset(template, np.array([j_wave]))[0]
-    times_s = (places + _peak_offset(match, places) + delay) / rate_hz
-    confidence = np.clip(uniform_filter1d(match[places], 7), 0, 1)
-    reason = _reasons(cleaned, rhythm)
-    spans, withheld = _reason_spans(reason)
-    keep = (reason[np.clip(times_s.astype(int), 0, len(reason) - 1)] < 0) & (times_s >= 0) & (times_s < cleaned.duration_s)
-    shape = template / (template.max() + 1e-12)
-    template_times_s = (np.arange(len(template)) - j_wave) / rate_hz
-    return Beats(times_s[keep], confidence[keep], spans, withheld, rhythm, shape, template_times_s, cleaned)
+    from medkit.signals.methods import METHODS
+
+    _check_call(cleaned, method, METHODS)
+    rhythm = track_rhythm(cleaned)
+    chain = trace_chain(cleaned, rhythm)
+    times_s, fit = chain.times_s, chain.match
+    if method == "medkit":
+        words, fit = _reasons(cleaned, rhythm, chain), uniform_filter1d(fit, 7) if len(fit) else fit
+    else:
+        words, (times_s, fit) = np.array([*_TROUBLES, ""], dtype=object)[_troubles(cleaned, rhythm)], METHODS[method](cleaned)
+    spans, withheld = _reason_spans(words)
+    keep = words[np.clip(times_s.astype(int), 0, len(words) - 1)] == ""
+    return Beats(times_s[keep], np.clip(fit[keep], 0, 1), spans, withheld, rhythm,
+                 *_mean_template(chain, cleaned.sampling_rate_hz), cleaned, chain)
 
 # %% ../../nbs/2_signals/25_beats.ipynb #4be17d16
 def _show(self, start_s: float = 0.0, stop_s: float | None = None, ax: plt.Axes | None = None) -> plt.Axes:

@@ -7,6 +7,7 @@ __all__ = ['HEART_BAND_HZ', 'BREATH_BAND_HZ', 'band_pass', 'Cleaned', 'clean']
 
 # %% ../../nbs/2_signals/23_clean.ipynb #fab3d707
 from dataclasses import dataclass
+from functools import cache
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,17 +26,22 @@ _SHORTEST_S = 10.0  # below this no rhythm can be told from chance
 _LOWEST_RATE_HZ = 25.0  # below this the beats' band is cut off
 
 
+@cache
+def _butterworth(order: int, edges_hz: float | tuple[float, float], kind: str, rate_hz: float) -> np.ndarray:
+    "Second-order sections of a Butterworth filter; the design is kept, since each window asks for the same ones."
+    return butter(order, edges_hz, kind, fs=rate_hz, output="sos")
+
+
 def band_pass(
-    values: np.ndarray,  # (sample,), finite
+    values: np.ndarray,  # (..., sample), finite
     band_hz: tuple[float, float],  # lower and upper edge
     sampling_rate_hz: float,
     order: int = 3,  # of the Butterworth filter; it acts twice
-) -> np.ndarray:  # (sample,), same unit
+) -> np.ndarray:  # (..., sample), same unit
     "`values` between two frequencies, without a shift in time; the upper edge stays below 0.45 of the rate."
     edges = (band_hz[0], min(band_hz[1], 0.45 * sampling_rate_hz))
-    sections = butter(order, edges, "bandpass", fs=sampling_rate_hz, output="sos")
-    padding = min(len(values) - 1, int(3 * sampling_rate_hz / edges[0]))
-    return sosfiltfilt(sections, values, padlen=max(padding, 0))
+    padding = min(values.shape[-1] - 1, int(3 * sampling_rate_hz / edges[0]))
+    return sosfiltfilt(_butterworth(order, edges, "bandpass", sampling_rate_hz), values, padlen=max(padding, 0))
 
 # %% ../../nbs/2_signals/23_clean.ipynb #9cfc5fce
 def _fill(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +69,7 @@ def _slow_down(values: np.ndarray, rate_hz: float) -> tuple[np.ndarray, int]:
     "`values` at about 50 samples a second, and how many old samples make a new one."
     step = max(int(round(rate_hz / _WORKING_RATE_HZ)), 1)
     if step > 1:
-        sections = butter(6, 0.4 * rate_hz / step, fs=rate_hz, output="sos")
+        sections = _butterworth(6, 0.4 * rate_hz / step, "lowpass", rate_hz)
         values = sosfiltfilt(sections, values, padlen=min(len(values) - 1, 20 * step))
     return values[::step], step
 

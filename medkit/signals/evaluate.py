@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import numpy as np
+from scipy.integrate import trapezoid
+from scipy.stats import chi2, t
 
 from ..errors import SignalError
 from ..figures import OKABE_ITO, axes_or_new
@@ -59,11 +61,12 @@ class HeartRateScore:
     coverage: float  # answered share of the windows that have a reference
     windows: int  # with a reference
     people: int
+    person_mean_mae_bpm: float = np.nan  # of each person's own mean rate, over the same windows: an oracle
 
     def __repr__(self):
         return (f"HeartRateScore(error {self.mae_bpm:.2f} [{self.low_bpm:.2f}, {self.high_bpm:.2f}] beats per minute, "
-                f"naive guess {self.naive_mae_bpm:.2f}, coverage {self.coverage:.0%} of "
-                f"{self.windows} windows, {self.people} people)")
+                f"naive guess {self.naive_mae_bpm:.2f}, person's mean {self.person_mean_mae_bpm:.2f}, "
+                f"coverage {self.coverage:.0%} of {self.windows} windows, {self.people} people)")
 
 # %% ../../nbs/2_signals/28_evaluate.ipynb #f1a20ce8
 def _bootstrap(errors: np.ndarray, people: np.ndarray, rounds: int = 1000) -> tuple[float, float]:
@@ -77,23 +80,34 @@ def _bootstrap(errors: np.ndarray, people: np.ndarray, rounds: int = 1000) -> tu
     return float(low), float(high)
 
 
+def _person_numbers(people, count: int) -> np.ndarray:
+    "A number for each window's person; one person if `people` is None."
+    if people is None:
+        return np.zeros(count, dtype=int)
+    names = [str(name) for name in people] if np.iterable(people) and not isinstance(people, str) else []
+    if len(names) != count:
+        raise SignalError("bad_shape", "The list of people has another length.", "name one person a window",
+                          found=f"{len(names)} and {count}", expected="equal lengths")
+    return np.unique(names, return_inverse=True)[1]
+
+# %% ../../nbs/2_signals/28_evaluate.ipynb #e2640145
 def score_heart_rate(
     measured_bpm: np.ndarray,  # (window,), NaN where withheld
     reference_bpm: np.ndarray,  # (window,), NaN where unknown
     people: np.ndarray | None = None,  # (window,), whose window it is; one person if None
 ) -> HeartRateScore:
-    "The error, beside the naive guess and the coverage. Raises `bad_shape`, `not_numeric`, `too_short`."
+    "The error, beside the two guesses and the coverage. Raises `bad_shape`, `not_numeric`, `too_short`."
     measured, reference = _paired(measured_bpm, reference_bpm)
-    people = np.zeros(len(measured), dtype=int) if people is None else np.asarray(people)
-    if len(people) != len(measured):
-        raise SignalError("bad_shape", "The list of people has another length.", "name one person a window",
-                          found=f"{len(people)} and {len(measured)}", expected="equal lengths")
+    person = _person_numbers(people, len(measured))
     known = np.isfinite(reference)
     both = known & np.isfinite(measured)
-    errors = np.abs(measured - reference)[both]
-    naive = np.abs(reference[both] - np.median(reference[both])).mean()
-    return HeartRateScore(float(errors.mean()), *_bootstrap(errors, people[both]), float(naive), float((errors <= 5).mean()),
-                          float(both.sum() / known.sum()), int(known.sum()), len(np.unique(people[known])))
+    errors, truth, whose = np.abs(measured - reference)[both], reference[both], person[both]
+    naive = np.abs(truth - np.median(truth)).mean()
+    means = np.bincount(whose, weights=truth) / np.maximum(np.bincount(whose), 1)
+    return HeartRateScore(
+        float(errors.mean()), *_bootstrap(errors, whose), float(naive), within_5_bpm=float((errors <= 5).mean()),
+        coverage=float(both.sum() / known.sum()), windows=int(known.sum()), people=len(np.unique(person[known])),
+        person_mean_mae_bpm=float(np.abs(truth - means[whose]).mean()))
 
 # %% ../../nbs/2_signals/28_evaluate.ipynb #cc089534
 @dataclass(frozen=True)
@@ -106,9 +120,15 @@ class BeatMatch:
     jitter_s: float  # mean absolute error in time of the matched beats
     interval_mae_s: float  # mean absolute error of the intervals between neighbours matched both
     found: int
-    true: int
+    true: int  # counted: inside the reported spans, or found
+    coverage: float = 1.0  # share of all true beats that lie inside the reported spans
 
+    def __repr__(self):
+        return (f"BeatMatch(F1 {self.f1:.3f}, sensitivity {self.sensitivity:.3f}, precision {self.precision:.3f}, "
+                f"coverage {self.coverage:.0%}, delay {self.delay_s:.3f} s, jitter {1000 * self.jitter_s:.0f} ms, "
+                f"intervals within {1000 * self.interval_mae_s:.0f} ms, {self.found} found of {self.true})")
 
+# %% ../../nbs/2_signals/28_evaluate.ipynb #ce25fb31
 def _pair_beats(found: np.ndarray, true: np.ndarray, tolerance_s: float) -> tuple[np.ndarray, np.ndarray]:
     "Indices of matched beats, nearest pairs first, each beat used once."
     if not len(found) or not len(true):
@@ -123,6 +143,35 @@ def _pair_beats(found: np.ndarray, true: np.ndarray, tolerance_s: float) -> tupl
     chosen = chosen[distance[chosen] <= tolerance_s]
     return chosen, nearest[chosen]
 
+# %% ../../nbs/2_signals/28_evaluate.ipynb #75993d6b
+def _beat_times(*parts) -> list[np.ndarray]:
+    "Each part as sorted seconds."
+    try:
+        times = [np.sort(np.asarray(part, dtype=float).ravel()) for part in parts]
+    except (TypeError, ValueError) as error:
+        raise SignalError("not_numeric", "The beat times are not numbers.", "give seconds", found=str(error)[:60],
+                          expected="numbers") from error
+    if not all(np.isfinite(part).all() for part in times):
+        raise SignalError("not_finite", "A beat time is not finite.", "leave out beats without a time",
+                          found="NaN or infinity", expected="finite seconds")
+    return times
+
+
+def _reported(times_s: np.ndarray, spans) -> np.ndarray:
+    "True for each time inside one of `spans`; all of them if None."
+    if spans is None:
+        return np.ones(len(times_s), dtype=bool)
+    try:
+        spans = np.asarray(spans, dtype=float).reshape(-1, 2)
+    except (TypeError, ValueError) as error:
+        raise SignalError("bad_shape", "The spans are not pairs of seconds.", "give (span, 2)", found=str(error)[:60],
+                          expected="start and end of each span") from error
+    if not (spans[:, 0] <= spans[:, 1]).all():  # NaN is refused too
+        raise SignalError("bad_option", "A span ends before it starts.", "give start and end in seconds",
+                          found=str(spans[~(spans[:, 0] <= spans[:, 1])][0]), expected="start <= end")
+    opened = np.searchsorted(np.sort(spans[:, 0]), times_s, side="right")
+    return opened > np.searchsorted(np.sort(spans[:, 1]), times_s, side="right")
+
 # %% ../../nbs/2_signals/28_evaluate.ipynb #8cff8e8b
 def match_beats(
     found_s: np.ndarray,  # (beat,), found times, seconds
@@ -130,13 +179,13 @@ def match_beats(
     *,
     tolerance_s: float = 0.05,
     delay_s: float | str = 0.0,  # found minus true; "fit" takes the median offset of pairs within 0.4 s
+    spans: np.ndarray | None = None,  # (span, 2), seconds, the stretches reported; all is reported if None
 ) -> BeatMatch:
-    "Sensitivity, precision, F1 and timing of found beats. Raises `not_numeric`, `bad_option`."
-    try:
-        found, true = (np.sort(np.asarray(part, dtype=float).ravel()) for part in (found_s, true_s))
-    except (TypeError, ValueError) as error:
-        raise SignalError("not_numeric", "The beat times are not numbers.", "give seconds", found=str(error)[:60],
-                          expected="numbers") from error
+    """Sensitivity, precision, F1, timing and coverage of found beats.
+
+    Raises `not_numeric`, `not_finite`, `bad_option`, `bad_shape`.
+    """
+    found, true = _beat_times(found_s, true_s)
     if delay_s == "fit":
         at, to = _pair_beats(found, true, 0.4)
         delay_s = float(np.median(found[at] - true[to])) if len(at) else 0.0
@@ -144,67 +193,160 @@ def match_beats(
         raise SignalError("bad_option", "Delay or tolerance is not usable.", 'give seconds, or delay_s="fit"',
                           found=f"{delay_s!r}, {tolerance_s!r}"[:60], expected="finite delay, tolerance above 0")
     at, to = _pair_beats(found - delay_s, true, tolerance_s)
-    sensitivity, precision = (len(at) / len(part) if len(part) else np.nan for part in (true, found))
-    total = len(true) + len(found)
+    counted = _reported(true + delay_s, spans)
+    coverage = float(counted.mean()) if len(true) else np.nan
+    counted[to] = True  # a beat found at the edge of a span is found
+    sizes = len(found), int(counted.sum())
     error, next_to = found[at] - delay_s - true[to], (np.diff(to) == 1) & (np.diff(at) == 1)
-    interval = np.abs(np.diff(error))[next_to]
-    jitter_s, interval_s = (float(np.abs(part).mean()) if len(part) else np.nan for part in (error, interval))
-    f1 = 2 * len(at) / total if total else np.nan
-    return BeatMatch(sensitivity, precision, f1, float(delay_s), jitter_s, interval_s, len(found), len(true))
+    return _beat_score(len(at), sizes, float(delay_s), error, np.diff(error)[next_to], coverage)
 
-# %% ../../nbs/2_signals/28_evaluate.ipynb #31f144c0
+# %% ../../nbs/2_signals/28_evaluate.ipynb #7ce2fc05
+def _beat_score(matched: int, sizes: tuple[int, int], delay_s: float, error_s: np.ndarray, interval_s: np.ndarray,
+                coverage: float) -> BeatMatch:
+    "The score of `matched` beats among `sizes`, found and true."
+    found, true = sizes
+    shares = [matched / size if size else np.nan for size in (true, found)]
+    jitter, interval = (float(np.abs(part).mean()) if len(part) else np.nan for part in (error_s, interval_s))
+    f1 = 2 * matched / (true + found) if true + found else np.nan
+    return BeatMatch(*shares, f1, delay_s, jitter, interval, found, true, coverage)
+
+# %% ../../nbs/2_signals/28_evaluate.ipynb #dfc7b592
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    "Bias and limits of agreement of two methods (Bland and Altman 1986)."
+    "Bias and limits of agreement of two methods (Bland and Altman 1986), each with its 95 % interval."
     bias: float  # mean of measured minus reference
     low: float  # bias - 1.96 standard deviations
     high: float  # bias + 1.96 standard deviations
     means: np.ndarray  # (pair,), mean of both methods
     differences: np.ndarray  # (pair,), measured minus reference
     unit: str
+    bias_interval: tuple[float, float] = (np.nan, np.nan)  # 95 % intervals
+    low_interval: tuple[float, float] = (np.nan, np.nan)
+    high_interval: tuple[float, float] = (np.nan, np.nan)
+    coverage: float = np.nan  # share of the pairs with a reference that have a measured value
+    people: int = 0  # 0: every pair was taken as independent
 
     def __repr__(self):
-        limits = f"{self.low:.2f} to {self.high:.2f}"
-        return f"Agreement(bias {self.bias:.2f}, limits {limits} {self.unit}, {len(self.means)} pairs)"
+        told = [f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, (low, high) in self._lines()]
+        who = f"{self.people} people" if self.people else "taken as independent"
+        return (f"Agreement(bias {told[0]}, limits {told[1]} to {told[2]} {self.unit}, coverage {self.coverage:.0%}, "
+                f"{len(self.means)} pairs, {who})")
+
+    def _lines(self):
+        return (self.bias, self.bias_interval), (self.low, self.low_interval), (self.high, self.high_interval)
 
     def show(self, ax: plt.Axes | None = None) -> plt.Axes:
-        "Draw differences over means, with bias and limits."
-        ax = axes_or_new(ax, figsize=(4.5, 2.8))
-        ax.plot(self.means, self.differences, ".", color=OKABE_ITO["blue"])
-        for value, style in ((self.bias, "-"), (self.low, "--"), (self.high, "--")):
-            ax.axhline(value, linestyle=style, color=OKABE_ITO["red"], linewidth=1)
-        ax.set(xlabel=f"mean of both ({self.unit})", ylabel=f"measured - reference\n({self.unit})")
-        return ax
+        "Draw differences over means, with bias, limits and their intervals."
+        return _show_agreement(self, ax)
 
-# %% ../../nbs/2_signals/28_evaluate.ipynb #eb9634bb
+# %% ../../nbs/2_signals/28_evaluate.ipynb #8755b321
+def _show_agreement(agreement: Agreement, ax: plt.Axes | None) -> plt.Axes:
+    "Points, three lines, three bands, and the coverage as a title."
+    ax = axes_or_new(ax, figsize=(4.5, 2.8))
+    ax.plot(agreement.means, agreement.differences, ".", color=OKABE_ITO["blue"], alpha=0.6)
+    for number, (value, interval) in enumerate(agreement._lines()):
+        ax.axhline(value, linestyle="--" if number else "-", color=OKABE_ITO["red"], linewidth=1)
+        if np.isfinite(interval).all():
+            ax.axhspan(*interval, color=OKABE_ITO["orange"], alpha=0.25, linewidth=0)
+    ax.set(xlabel=f"mean of both ({agreement.unit})", ylabel=f"measured - reference\n({agreement.unit})")
+    ax.set_title(f"coverage {agreement.coverage:.0%}, {len(agreement.means)} pairs", loc="left", fontsize="small")
+    return ax
+
+
+def _independent_limits(differences: np.ndarray) -> tuple:
+    "Bias, low and high with half the width of their intervals (Bland and Altman 1999)."
+    count, spread = len(differences), differences.std(ddof=1)
+    reach = t.ppf(0.975, count - 1) * spread
+    limit = reach * (1 / count + 1.96**2 / (2 * (count - 1))) ** 0.5
+    return differences.mean(), spread, reach / count**0.5, limit, limit
+
+# %% ../../nbs/2_signals/28_evaluate.ipynb #68767829
+def _grouped_limits(differences: np.ndarray, person: np.ndarray) -> tuple:
+    "Bias, standard deviation of one difference, and how far the intervals of the bias and of a limit reach: out and in."
+    counts = np.bincount(person)
+    means = np.bincount(person, weights=differences) / counts
+    people, spare = len(counts), len(differences) - len(counts)
+    between = means.var(ddof=1)
+    within = (1 - (1 / counts).mean()) * ((differences - means[person]) ** 2).sum() / spare if spare else 0.0
+    parts = [(between, people - 1), (within, spare)] if spare else [(between, people - 1)]
+    total = between + within
+    more, less = (sum((part * (free / chi2.ppf(tail, free) - 1)) ** 2 for part, free in parts) ** 0.5
+                  for tail in (0.025, 0.975))
+    spread, of_bias = total**0.5, t.ppf(0.975, people - 1) * (between / people) ** 0.5
+    outer, inner = (total + more) ** 0.5 - spread, spread - max(total - less, 0.0) ** 0.5
+    return means.mean(), spread, of_bias, *(np.hypot(of_bias, 1.96 * part) for part in (outer, inner))
+
+# %% ../../nbs/2_signals/28_evaluate.ipynb #f46dec90
 def bland_altman(
     measured: np.ndarray,  # (window,), NaN where withheld
     reference: np.ndarray,  # (window,), NaN where unknown
     unit: str = "beats per minute",
+    people: np.ndarray | None = None,  # (window,), whose window it is; None takes every pair as independent
 ) -> Agreement:
-    "Bias and 95 % limits of agreement over the pairs that have both values. Raises `bad_shape`, `not_numeric`, `too_short`."
-    measured, reference = _paired(measured, reference, least=3)
-    both = np.isfinite(measured) & np.isfinite(reference)
-    differences = (measured - reference)[both]
-    bias, reach = differences.mean(), 1.96 * differences.std(ddof=1)
-    means = (measured + reference)[both] / 2
-    return Agreement(float(bias), float(bias - reach), float(bias + reach), means, differences, unit)
+    """Bias and 95 % limits of agreement over the pairs that have both values, with 95 % intervals.
 
-# %% ../../nbs/2_signals/28_evaluate.ipynb #32165703
+    Sources: Bland and Altman 1999; with `people` Bland and Altman 2007 and Zou 2013. Raises `bad_shape`, `not_numeric`,
+    `too_short` (3 pairs and, with `people`, 2 people are needed).
+    """
+    measured, reference = _paired(measured, reference, least=3)
+    both, whose = np.isfinite(measured) & np.isfinite(reference), _person_numbers(people, len(measured))
+    differences, (names, person) = (measured - reference)[both], np.unique(whose[both], return_inverse=True)
+    if people is not None and len(names) < 2:
+        raise SignalError("too_short", "Limits over people need more than one person.",
+                          "leave people out to take every pair as independent", found="1 person", expected="at least 2")
+    found = _independent_limits(differences) if people is None else _grouped_limits(differences, person)
+    bias, spread, of_bias, outer, inner = map(float, found)
+    low, high = bias - 1.96 * spread, bias + 1.96 * spread
+    coverage = float(both.sum() / np.isfinite(reference).sum())
+    return Agreement(bias, low, high, (measured + reference)[both] / 2, differences, unit, (bias - of_bias, bias + of_bias),
+                     (low - outer, low + inner), (high - inner, high + outer), coverage, 0 if people is None else len(names))
+
+# %% ../../nbs/2_signals/28_evaluate.ipynb #e4b3da42
 @dataclass(frozen=True, eq=False)
 class CoverageCurve:
     "Error of the best windows, for each share of windows answered."
     coverage: np.ndarray  # (point,), ascending
     mae: np.ndarray  # (point,), mean absolute error of the answered windows
     threshold: np.ndarray  # (point,), lowest quality answered
+    naive_mae: float = np.nan  # of the best constant, over all windows that have a value
 
-    def show(self, ax: plt.Axes | None = None) -> plt.Axes:
-        "Draw error over coverage."
-        ax = axes_or_new(ax, figsize=(4.5, 2.6))
-        ax.plot(100 * self.coverage, self.mae, color=OKABE_ITO["blue"])
-        ax.set(xlabel="coverage (% of windows answered)", ylabel="mean absolute error\n(beats per minute)",
-               xlim=(0, 100), ylim=(0, None))
-        return ax
+    def __repr__(self):
+        return (f"CoverageCurve(error {self.mae[-1]:.2f} at coverage {self.coverage[-1]:.0%}, {self.at_coverage(0.5):.2f} "
+                f"at 50%, mean over coverages {self.area:.2f}, naive guess {self.naive_mae:.2f})")
+
+    @property
+    def area(self) -> float:  # beats per minute
+        "Mean error over the coverages reached, by trapezoids."
+        ends = np.r_[0, self.coverage], np.r_[self.mae[0], self.mae]  # flat below the best windows
+        return float(trapezoid(ends[1], ends[0]) / self.coverage[-1])
+
+    def at_coverage(self, share: float) -> float:  # beats per minute; NaN if the curve ends before
+        "Error when the best `share` of all windows is answered."
+        return float(np.interp(share, self.coverage, self.mae, right=np.nan))
+
+    def at(self, threshold: float) -> tuple[float, float]:  # coverage and error; 0 and NaN if no window is so good
+        "The operating point of answering every window of at least this quality."
+        point = np.flatnonzero(self.threshold >= threshold)
+        return (float(self.coverage[point[-1]]), float(self.mae[point[-1]])) if len(point) else (0.0, np.nan)
+
+    def show(self, ax: plt.Axes | None = None, threshold: float | None = None) -> plt.Axes:
+        "Draw error over coverage, and the operating point of a quality threshold."
+        return _show_curve(self, ax, threshold)
+
+# %% ../../nbs/2_signals/28_evaluate.ipynb #adf90ed9
+def _show_curve(curve: CoverageCurve, ax: plt.Axes | None, threshold: float | None) -> plt.Axes:
+    "The curve, the best constant, and one operating point."
+    ax = axes_or_new(ax, figsize=(4.5, 2.6))
+    ax.plot(100 * curve.coverage, curve.mae, color=OKABE_ITO["blue"], label="measured")
+    if np.isfinite(curve.naive_mae):
+        ax.axhline(curve.naive_mae, linestyle=":", color=OKABE_ITO["black"], label="best constant")
+    if threshold is not None and curve.at(threshold)[0]:
+        share, error = curve.at(threshold)
+        ax.plot(100 * share, error, "o", color=OKABE_ITO["red"], label=f"quality {threshold:g}: {error:.2f} at {share:.0%}")
+    ax.set(xlabel="coverage (% of windows answered)", ylabel="mean absolute error\n(beats per minute)",
+           xlim=(0, 100), ylim=(0, None))
+    ax.legend(frameon=False, fontsize="small")
+    return ax
 
 # %% ../../nbs/2_signals/28_evaluate.ipynb #9d560ac3
 def coverage_error_curve(
@@ -223,4 +365,5 @@ def coverage_error_curve(
     order = np.argsort(-quality[both], kind="stable")
     errors, count = np.abs(measured - reference)[both][order], np.arange(1, both.sum() + 1)
     last = np.append(np.diff(quality[both][order]) != 0, True)
-    return CoverageCurve((count / known.sum())[last], (np.cumsum(errors) / count)[last], quality[both][order][last])
+    naive = np.abs(reference[both] - np.median(reference[both])).mean()
+    return CoverageCurve((count / known.sum())[last], (np.cumsum(errors) / count)[last], quality[both][order][last], float(naive))

@@ -10,30 +10,38 @@ from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy import fft
 from scipy.ndimage import uniform_filter1d
 
 from ..figures import OKABE_ITO, axes_or_new
 from .clean import Cleaned, band_pass
+from .segments import Segments, cut_segments
 
 # %% ../../nbs/2_signals/24_quality.ipynb #f8794c59
 _ENVELOPE_BANDS_HZ = ((2, 5), (4, 8), (6, 12), (9, 18))
 _SIGNAL_BANDS_HZ = ((1.2, 6), (3, 12))
 
 
+def _bands(values: np.ndarray, bands_hz: tuple, rate_hz: float) -> np.ndarray:
+    "(band, sample), complex: `values` in each band, with their quarter-turned twin as imaginary part (analytic signal)."
+    edge = min(int(2 * rate_hz), len(values) - 1)
+    padded = np.pad(values, edge, mode="reflect", reflect_type="odd")
+    size = fft.next_fast_len(len(padded))
+    spectrum, frequency = 2 * fft.rfft(padded, size), fft.rfftfreq(size, 1 / rate_hz)
+    low, high = np.array([(low, min(high, 0.45 * rate_hz)) for low, high in bands_hz]).T[:, :, None]
+    slope = (frequency**2 - low * high) / (np.maximum(frequency, 1e-9) * (high - low))
+    return fft.ifft(spectrum / (1 + slope**6), size, axis=1)[:, edge: edge + len(values)]
+
+
 def _views(values: np.ndarray, rate_hz: float) -> np.ndarray:
     "(view, sample): envelopes of the bands below 0.4 of the rate, then the two signal bands."
-    views = []
-    for low, high in _ENVELOPE_BANDS_HZ:
-        if low < 0.4 * rate_hz:
-            padded = fft.next_fast_len(len(values))
-            spectrum = fft.fft(band_pass(values, (low, high), rate_hz), padded)
-            spectrum[padded // 2 + 1:] = 0
-            envelope = np.sqrt(2 * np.abs(fft.ifft(spectrum))[: len(values)])
-            views.append(band_pass(envelope, (0.5, min(6.0, 0.4 * rate_hz)), rate_hz, order=2))
-    return np.array(views + [band_pass(values, band, rate_hz) for band in _SIGNAL_BANDS_HZ])
+    bands = tuple(band for band in _ENVELOPE_BANDS_HZ if band[0] < 0.4 * rate_hz)
+    analytic = _bands(values, bands + _SIGNAL_BANDS_HZ, rate_hz)
+    envelopes = band_pass(np.sqrt(np.abs(analytic[:-2])), (0.5, min(6.0, 0.4 * rate_hz)), rate_hz, order=2)
+    return np.concatenate([envelopes, analytic[-2:].real])
 
-
+# %% ../../nbs/2_signals/24_quality.ipynb #db418c43
 def _level_out(view: np.ndarray, usable: np.ndarray, rate_hz: float) -> np.ndarray:
     "`view` divided by its own strength over four seconds, and zero where it is not usable."
     width = max(int(4 * rate_hz), 1)
@@ -48,29 +56,25 @@ PERIODS_S = np.exp(np.arange(np.log(0.33), np.log(1.8), 0.015))  # 182 down to 3
 _LONGEST_LAG_S = 2 * 1.8
 
 
-def _lag_products(view: np.ndarray, usable: np.ndarray, rate_hz: float) -> tuple[np.ndarray, ...]:
-    "Sums of products and the two energies for every second and lag: three (second, lag) arrays."
+def _lag_products(values: np.ndarray, rate_hz: float) -> np.ndarray:
+    "(second, lag), float32: the sum of products of each second of `values` with what comes a lag later."
     second, longest = int(round(rate_hz)), int(np.ceil(_LONGEST_LAG_S * rate_hz)) + 2
-    seconds = max(int(len(view) / rate_hz + 0.5 / rate_hz), 1)
+    seconds = max(int(len(values) / rate_hz + 0.5 / rate_hz), 1)
     index = np.round(np.arange(seconds) * rate_hz).astype(int)[:, None] + np.arange(second + longest)
-    values = np.concatenate([view, np.zeros(longest + 2 * second)])[index]
-    known = np.concatenate([usable, np.zeros(longest + 2 * second)])[index]
+    later = np.concatenate([values, np.zeros(longest + 2 * second)]).astype(np.float32)[index]
     size = fft.next_fast_len(second + longest, real=True)
-
-    def correlate(here, later):
-        product = np.conj(fft.rfft(here[:, :second], size, axis=1)) * fft.rfft(later, size, axis=1)
-        return fft.irfft(product, size, axis=1)[:, :longest]
-
-    return correlate(values, values), correlate(values**2, known), correlate(known, values**2)
+    product = np.conj(fft.rfft(later[:, :second], size, axis=1)) * fft.rfft(later, size, axis=1)
+    return fft.irfft(product, size, axis=1)[:, :longest]
 
 
-def _autocorrelation(products: tuple, seconds: int) -> np.ndarray:
-    "Normalised autocorrelation (second, lag) in a window of `seconds` around each second."
-    summed = [uniform_filter1d(part, seconds, axis=0, mode="constant") for part in products]
-    return summed[0] / np.sqrt(np.maximum(summed[1] * summed[2], 1e-9) + 1e-3)
+def _autocorrelation(products: np.ndarray, counts: np.ndarray, seconds: int) -> np.ndarray:
+    "Likeness (second, lag) in a window of `seconds` around each second; 0 where hardly a product is known."
+    total, known = (uniform_filter1d(part, seconds, axis=0, mode="constant") for part in (products, counts))
+    power = total[:, :1] / np.maximum(known[:, :1], 1e-6)
+    return total / (np.maximum(known, 0.15 * known[:, :1] + 1e-6) * np.maximum(power, 1e-6))
 
 # %% ../../nbs/2_signals/24_quality.ipynb #1aa4b9a2
-_COMB = ((1.0, 1.0), (2.0, 0.6), (0.5, -0.6), (1.5, -0.6))  # multiple of the period, weight
+_COMB = ((1, 1.0), (2, 0.6), (1 / 2, -0.6), (3 / 2, -0.6), (1 / 3, -0.2), (2 / 3, -0.2))  # multiple of the period, weight
 
 
 def _comb(rate_hz: float, lags: int) -> np.ndarray:
@@ -84,22 +88,39 @@ def _comb(rate_hz: float, lags: int) -> np.ndarray:
     return matrix / sum(abs(weight) for _, weight in _COMB)
 
 # %% ../../nbs/2_signals/24_quality.ipynb #d6cd4d48
-def _best_path(scores: np.ndarray, reach: int = 8, fine: float = 0.0098) -> np.ndarray:
-    "(second,): index of the period at each second; a step of k periods costs `fine` / 2 * k ** 2 / 2."
-    seconds, periods = scores.shape
-    cost = -0.25 * fine * np.arange(-reach, reach + 1) ** 2
-    total, back = scores[0].copy(), np.zeros((seconds, periods), dtype=np.int16)
-    columns = np.arange(periods)
+_REACH, _FINE = 8, 0.00245  # largest step between seconds, in periods; cost of a step of one period, growing with its square
+
+
+def _best_path(scores: np.ndarray) -> np.ndarray:
+    "(segment, second): index of the period at each second of the best path through `scores` (segment, second, period)."
+    segments, seconds, periods = scores.shape
+    cost = -_FINE * np.arange(-_REACH, _REACH + 1) ** 2
+    padded = np.full((segments, periods + 2 * _REACH), -1e9)
+    total, back = scores[:, 0].astype(float), np.zeros((seconds, segments, periods), dtype=np.int8)
+    near, rows = sliding_window_view(padded, 2 * _REACH + 1, axis=1), np.arange(segments)
     for second in range(1, seconds):
-        padded = np.concatenate([np.full(reach, -1e9), total, np.full(reach, -1e9)])
-        options = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1) + cost
-        back[second] = options.argmax(axis=1)
-        total = options[columns, back[second]] + scores[second]
-    path = np.empty(seconds, dtype=int)
-    path[-1] = total.argmax()
+        padded[:, _REACH:-_REACH] = total
+        options = near + cost
+        back[second] = options.argmax(axis=2) - _REACH
+        total = options.max(axis=2) + scores[:, second]
+    path = np.empty((segments, seconds), dtype=int)
+    path[:, -1] = total.argmax(axis=1)
     for second in range(seconds - 1, 0, -1):
-        path[second - 1] = path[second] + back[second, path[second]] - reach
+        path[:, second - 1] = path[:, second] + back[second, rows, path[:, second]]
     return path
+
+# %% ../../nbs/2_signals/24_quality.ipynb #9299e7f8
+def _along(scores: np.ndarray, path: np.ndarray) -> np.ndarray:
+    "(view, segment, second): what each view scores on the path."
+    return np.take_along_axis(scores, path[None, :, :, None], axis=3)[..., 0]
+
+
+def _agreed_path(scores: np.ndarray, segments: Segments) -> np.ndarray:
+    "(second,): the path through `scores` (view, second, period), each view weighed by what it shows."
+    rows = np.stack([segments.seconds(view) for view in scores])
+    weights = np.clip(_along(rows, _best_path(rows.mean(axis=0))).mean(axis=2), 0.01, None)
+    weights /= weights.sum(axis=0)
+    return segments.join(_best_path(np.einsum("vs,vstp->stp", weights, rows, optimize=True)))
 
 # %% ../../nbs/2_signals/24_quality.ipynb #0b7e91a8
 @dataclass(frozen=True, eq=False)
@@ -111,39 +132,61 @@ class Rhythm:
     views: np.ndarray  # (view, second), the comb score of each view; the envelopes come first
     usable: np.ndarray  # (second,), share of samples that are present, not stuck and not movement
     occupied: np.ndarray  # (second,), bool: false where it is low without rhythm (beside a level with rhythm), or stuck
+    knocks: np.ndarray  # (sample,), the envelopes added up, each weighed by its score: high where a beat knocks
 
     def __repr__(self):
         rate = 60 / np.median(self.period_s)
         quality = np.median(self.quality)
         return f"Rhythm({len(self.times_s)} s, median {rate:.1f} beats per minute, median quality {quality:.2f})"
 
-# %% ../../nbs/2_signals/24_quality.ipynb #51c7970c
-LOWEST_QUALITY = 0.14  # of a window of 30 s; the evaluation notebook and the tests say what it costs
-
-
-def track_rhythm(cleaned: Cleaned) -> Rhythm:
-    "Period and quality of the heartbeat for each second, from short-time autocorrelation (idea: Brüser et al. 2013)."
-    rate_hz, usable = cleaned.sampling_rate_hz, cleaned.usable
-    views = []
-    for view in _views(cleaned.values, rate_hz):
-        products = _lag_products(_level_out(view, usable, rate_hz), usable, rate_hz)
-        likeness = 0.5 * (_autocorrelation(products, 10) + _autocorrelation(products, 6))
-        views.append(likeness @ _comb(rate_hz, likeness.shape[1]))
-    path = _best_path(np.mean(views, axis=0))
-    seconds = np.arange(len(path))
-    along = np.array([view[seconds, path] for view in views])
-    share = _share(usable, rate_hz, len(path))
-    low = _share(cleaned.low, rate_hz, len(path)) > 0.5
-    quiet = uniform_filter1d(np.where(share > 0.5, along.mean(axis=0), 0), 15) < LOWEST_QUALITY
-    stuck = _share(cleaned.saturated, rate_hz, len(path)) > 0.5
-    somebody = (~low & ~quiet).sum() >= 10  # without a heart on the upper level, the lower one says nothing
-    return Rhythm(seconds + 0.5, PERIODS_S[path], along.mean(axis=0), along, share, ~(low & quiet & somebody) & ~stuck)
-
-
+# %% ../../nbs/2_signals/24_quality.ipynb #713fa4fb
 def _share(mask: np.ndarray, rate_hz: float, seconds: int) -> np.ndarray:
     "(second,): the share of true samples in each second."
     starts = np.minimum(np.round(np.arange(seconds) * rate_hz).astype(int), len(mask) - 1)
     return np.add.reduceat(mask.astype(float), starts) / np.diff(np.append(starts, len(mask)))
+
+
+def _scores(levelled: np.ndarray, usable: np.ndarray, rate_hz: float) -> np.ndarray:
+    "(view, second, period): comb scores of the levelled views; envelopes are slow, so every other sample of them is enough."
+    scores = []
+    for step, views in ((2, levelled[:-2]), (1, levelled[-2:])):
+        counts = _lag_products(usable[::step].astype(float), rate_hz / step)
+        comb = _comb(rate_hz / step, counts.shape[1]).astype(np.float32)
+        for view in views:
+            products = _lag_products(view[::step], rate_hz / step)
+            scores.append((_autocorrelation(products, counts, 10) + _autocorrelation(products, counts, 6)) / 2 @ comb)
+    return np.array(scores)
+
+# %% ../../nbs/2_signals/24_quality.ipynb #7599076d
+LOWEST_QUALITY = 0.14  # below this there is no rhythm worth a dot; whether a rate is told, the evidence notebook decides
+
+
+def _occupied(cleaned: Cleaned, quality: np.ndarray, share: np.ndarray) -> np.ndarray:
+    "(second,): false where the signal is low without rhythm, beside a level that has rhythm, or stuck."
+    low, stuck = (_share(mask, cleaned.sampling_rate_hz, len(quality)) > 0.5 for mask in (cleaned.low, cleaned.saturated))
+    quiet = uniform_filter1d(np.where(share > 0.5, quality, 0), 15) < LOWEST_QUALITY
+    somebody = (~low & ~quiet).sum() >= 10  # without a heart on the upper level, the lower one says nothing
+    return ~(low & quiet & somebody) & ~stuck
+
+
+def _knocks(envelopes: np.ndarray, scores: np.ndarray, rate_hz: float) -> np.ndarray:
+    "(sample,): the `envelopes` (view, sample) added up, each weighed by its `scores` (view, second) over two minutes."
+    weights = np.clip(uniform_filter1d(scores, 121, axis=1, mode="nearest"), 0.02, None)
+    second = np.minimum((np.arange(envelopes.shape[1]) / rate_hz).astype(int), scores.shape[1] - 1)
+    return (weights[:, second] * envelopes).sum(axis=0)
+
+# %% ../../nbs/2_signals/24_quality.ipynb #65bd647d
+def track_rhythm(cleaned: Cleaned) -> Rhythm:
+    "Period and quality of the heartbeat for each second, from short-time autocorrelation (idea: Brüser et al. 2013)."
+    rate_hz, usable = cleaned.sampling_rate_hz, cleaned.usable
+    levelled = np.array([_level_out(view, usable, rate_hz) for view in _views(cleaned.values, rate_hz)])
+    scores = _scores(levelled, usable, rate_hz)
+    path = _agreed_path(scores, cut_segments(scores.shape[1], rate_hz))
+    seconds = np.arange(len(path))
+    along = scores[:, seconds, path].astype(float)
+    quality, share = along.mean(axis=0), _share(usable, rate_hz, len(path))
+    return Rhythm(seconds + 0.5, PERIODS_S[path], quality, along, share, _occupied(cleaned, quality, share),
+                  _knocks(levelled[:-2], along[:-2], rate_hz))
 
 # %% ../../nbs/2_signals/24_quality.ipynb #8fdd1ed8
 def show_rhythm(

@@ -10,31 +10,38 @@ from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import numpy as np
+from scipy.signal import hilbert
 
 from ..errors import SignalError
 from ..figures import OKABE_ITO, axes_or_new
 from .clean import Cleaned, clean
 from .recording import Recording
 
-# %% ../../nbs/2_signals/26_respiration.ipynb #fcd32689
+# %% ../../nbs/2_signals/26_respiration.ipynb #bd455355
 _SHORTEST_BREATH_S, _LONGEST_BREATH_S = 1.4, 24.0  # 43 down to 2.5 breaths a minute
 _BREATH_GRID_HZ = 10.0  # enough for a breath, and fast
 
 
-def _return_of(swing: np.ndarray, usable: np.ndarray, rate_hz: float) -> tuple[float, float]:
-    "Period in seconds and likeness at the first strong peak of the autocorrelation; `NaN` and 0 if there is none."
-    values = np.where(usable, swing - swing[usable].mean() if usable.any() else 0, 0)
+def _likeness(swings: np.ndarray, usable: np.ndarray, rate_hz: float) -> np.ndarray:
+    "(window, lag): normalised autocorrelation of the usable part of each of `swings` (window, sample)."
     known = usable.astype(float)
-    size, lags = 2 * len(values), int(min(_LONGEST_BREATH_S * rate_hz, 0.45 * len(values)))
+    centre = (swings * known).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    values = (swings - centre[:, None]) * known
+    size, lags = 2 * values.shape[1], int(min(_LONGEST_BREATH_S * rate_hz, 0.45 * values.shape[1]))
+    value, power, mask = (np.fft.rfft(part, size, axis=1) for part in (values, values**2, known))
 
-    def correlate(one, other):
-        return np.fft.irfft(np.conj(np.fft.rfft(one, size)) * np.fft.rfft(other, size), size)[:lags]
+    def back(product):
+        return np.fft.irfft(product, size, axis=1)[:, :lags]
 
-    energy = correlate(values**2, known) * correlate(known, values**2)
-    likeness = correlate(values, values) / np.sqrt(np.maximum(energy, 1e-12 * max(energy.max(initial=0), 1e-300)))
-    first = int(_SHORTEST_BREATH_S * rate_hz)
+    energy = back(np.conj(power) * mask) * back(np.conj(mask) * power)
+    floor = 1e-12 * np.maximum(energy.max(axis=1, initial=0, keepdims=True), 1e-300)
+    return back(np.abs(value) ** 2) / np.sqrt(np.maximum(energy, floor))
+
+
+def _first_return(likeness: np.ndarray, rate_hz: float) -> tuple[float, float]:
+    "Period in seconds and likeness at the first strong peak of `likeness` (lag,); `NaN` and 0 if there is none."
     peaks = 1 + np.flatnonzero((likeness[1:-1] > likeness[:-2]) & (likeness[1:-1] >= likeness[2:]))
-    peaks = peaks[(peaks >= first) & (likeness[peaks] > 0)]
+    peaks = peaks[(peaks >= int(_SHORTEST_BREATH_S * rate_hz)) & (likeness[peaks] > 0)]
     if not len(peaks) or not (likeness[: peaks[-1]] < 0).any():
         return np.nan, 0.0
     strong = peaks[likeness[peaks] >= 0.75 * likeness[peaks].max()][0]
@@ -51,6 +58,8 @@ class Respiration:
     breathing_per_min: np.ndarray  # (window,), NaN where withheld
     quality: np.ndarray  # (window,), likeness of the swing one breath later, 0 to 1
     reason: tuple[str, ...]  # (window,), "" where a rate is given
+    times_s: np.ndarray  # (moment,), ten a second
+    phase_rad: np.ndarray  # (moment,), 0 at the top of the swing, rising through a breath to 2 pi; NaN where not usable
 
     def __repr__(self):
         given = ~np.isnan(self.breathing_per_min)
@@ -65,7 +74,7 @@ class Respiration:
         return ax
 
 # %% ../../nbs/2_signals/26_respiration.ipynb #799678fc
-_LOWEST_LIKENESS = 0.3
+_FLOOR, _FLOOR_S = 0.42, 6.0  # the likeness that chance reaches in a window of w seconds is about 0.42 + 6 / w
 _ENOUGH = 0.6  # share of a window that must be usable
 
 
@@ -83,31 +92,34 @@ def window_starts(
     return np.arange(max(int((duration_s - window_s) / hop_s + 1e-9) + 1, 1) if duration_s >= window_s else 1) * float(hop_s)
 
 # %% ../../nbs/2_signals/26_respiration.ipynb #4d2eaa8e
+def _rates(swing: np.ndarray, usable: np.ndarray, low: np.ndarray, edges: np.ndarray, rate_hz: float) -> tuple[np.ndarray, ...]:
+    "Breaths per minute, quality and reason of the windows between `edges` (window, 2), in samples."
+    index = np.minimum(edges[:, :1] + np.arange(max(int(np.diff(edges).max()), 8)), len(swing) - 1)
+    inside = (edges[:, :1] + np.arange(index.shape[1]) < np.minimum(edges[:, 1:], len(swing))) & usable[index]
+    likeness = _likeness(swing[index], inside, rate_hz)
+    period_s, quality = np.array([_first_return(row, rate_hz) for row in likeness]).reshape(-1, 2).T
+    floor = _FLOOR + _FLOOR_S * rate_hz / index.shape[1]
+    reason = np.where(quality < floor, "no clear breathing", "").astype(object)
+    reason[low[index].mean(axis=1) > 0.5] = "empty bed"
+    reason[inside.sum(axis=1) < _ENOUGH * np.diff(np.minimum(edges, len(swing)))[:, 0]] = "movement or gaps"
+    return np.where(reason == "", 60 / period_s, np.nan), np.where(reason == "movement or gaps", 0.0, quality), tuple(reason)
+
+# %% ../../nbs/2_signals/26_respiration.ipynb #f71cd928
 def respiration(
     recording: Recording | Cleaned,  # what was read, or what was already cleaned
     *,
     window_s: float = 60.0,  # slow breathing needs a long window: two and a half breaths at least
     hop_s: float = 10.0,
     channel: str | int | None = None,  # which channel; needed if there are several
+    start_s: np.ndarray | None = None,  # (window,), where windows start; every hop if None
 ) -> Respiration:
-    "The breathing rate in windows over the recording. Raises what `clean` raises, and `bad_option`."
+    "Breathing rate in windows, and phase over time. Raises what `clean` raises, and `bad_option`."
     cleaned = recording if isinstance(recording, Cleaned) else clean(recording, channel)
     step = max(int(round(cleaned.sampling_rate_hz / _BREATH_GRID_HZ)), 1)
     rate_hz = cleaned.sampling_rate_hz / step
     swing, usable, low = cleaned.breath[::step], cleaned.usable[::step], cleaned.low[::step]
-    starts_s = window_starts(cleaned.duration_s, window_s, hop_s)
+    starts_s = window_starts(cleaned.duration_s, window_s, hop_s) if start_s is None else np.asarray(start_s, dtype=float)
     edges = np.round(np.column_stack([starts_s, starts_s + window_s]) * rate_hz).astype(int)
-    rows = [_window_rate(swing[a:b], usable[a:b], low[a:b], rate_hz) for a, b in edges]
-    rates, qualities, reasons = zip(*rows)
-    return Respiration(starts_s, float(window_s), np.array(rates), np.array(qualities), reasons)
-
-# %% ../../nbs/2_signals/26_respiration.ipynb #c5d05296
-def _window_rate(swing: np.ndarray, usable: np.ndarray, low: np.ndarray, rate_hz: float) -> tuple[float, float, str]:
-    "Breaths per minute, quality and reason of one window."
-    if usable.mean() < _ENOUGH:
-        return np.nan, 0.0, "movement or gaps"
-    if low.mean() > 0.5:
-        return np.nan, 0.0, "empty bed"
-    period_s, likeness = _return_of(swing, usable, rate_hz)
-    good = likeness >= _LOWEST_LIKENESS
-    return (60 / period_s if good else np.nan), likeness, ("" if good else "no clear breathing")
+    phase = np.where(usable & ~low, np.angle(hilbert(swing)) % (2 * np.pi), np.nan)
+    rates = _rates(swing, usable, low, edges, rate_hz)
+    return Respiration(starts_s, float(window_s), *rates, np.arange(len(swing)) / rate_hz, phase)

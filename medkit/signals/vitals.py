@@ -6,6 +6,7 @@
 __all__ = ['COLUMNS', 'VitalsRow', 'Vitals', 'measure_vitals']
 
 # %% ../../nbs/2_signals/27_vitals.ipynb #2f0821d2
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import matplotlib.pyplot as plt
@@ -14,9 +15,10 @@ import pandas as pd
 
 from ..errors import SignalError
 from ..figures import OKABE_ITO
-from .beats import _REASONS, Beats, _reasons, find_beats
-from .clean import clean
-from .quality import LOWEST_QUALITY
+from .chain import trace_chain
+from .clean import Cleaned, clean
+from .evidence import Evidence, check_policy, weigh_evidence
+from .quality import Rhythm, track_rhythm
 from .recording import Recording
 from .respiration import Respiration, respiration, window_starts
 from .show import mask_to_spans, shade_spans, spans_to_mask
@@ -29,11 +31,11 @@ COLUMNS = ("start_s", "heart_rate_bpm", "breathing_per_min", "movement", "occupi
 class VitalsRow:
     "What is known about one window."
     start_s: float  # start of the window, seconds
-    heart_rate_bpm: float  # mean over the window; NaN if withheld
+    heart_rate_bpm: float  # mean over the window, beats per minute; NaN if withheld
     breathing_per_min: float  # NaN if withheld
     movement: float  # share of the window, 0 to 1
     occupied: bool  # somebody is in the bed, as far as the signal tells
-    quality: float  # strength of the rhythm, 0 to 1
+    quality: float  # probability that the heart rate is within 5 beats per minute, 0 to 1, told or not
     coverage: float  # usable share of this window, 0 to 1; not the share of windows that got a value
     reason: str  # why a value is withheld; "" if none is
 
@@ -61,92 +63,78 @@ class Vitals:
         shown = self.to_frame().head(12).round(2).to_html(index=False, na_rep="withheld")
         return f"<p>{repr(self)}</p>{shown}<p>Not for clinical use.</p>"
 
-# %% ../../nbs/2_signals/27_vitals.ipynb #a603aff8
-_ENOUGH = 0.5  # share of a window that must be usable
-_DISAGREE = 0.08  # beats and rhythm may differ by this share
+# %% ../../nbs/2_signals/27_vitals.ipynb #e7f6a5ca
+def _row(number: int, rhythm: Rhythm, cleaned: Cleaned, evidence: Evidence, breathing: Respiration) -> VitalsRow:
+    "One row of the table."
+    part = slice(int(evidence.start_s[number]), int(evidence.stop_s[number]))
+    samples = slice(*(int(round(edge * cleaned.sampling_rate_hz)) for edge in (part.start, part.stop)))
+    rate, why = evidence.told_bpm[number], evidence.reason[number]
+    breaths, breath_why = breathing.breathing_per_min[number], breathing.reason[number]
+    occupied = bool(rhythm.occupied[part].mean() > 0.5)
+    if not occupied:
+        rate, breaths, why, breath_why = np.nan, np.nan, why or "empty bed", "empty bed"
+    words = [f"heart rate: {why}"] * bool(why) + [f"breathing: {breath_why}"] * bool(breath_why)
+    return VitalsRow(float(breathing.start_s[number]), float(rate), float(breaths), float(cleaned.movement[samples].mean()),
+                     occupied, float(evidence.probability[number]), float((rhythm.usable[part] * rhythm.occupied[part]).mean()),
+                     "; ".join(words))
 
 
-def _beat_rate(beats: Beats, start_s: float, stop_s: float) -> tuple[float, float]:
-    "Rate per minute from the intervals within a window, and their relative spread; `NaN` with fewer than five."
-    times_s = beats.times_s[(beats.times_s >= start_s) & (beats.times_s < stop_s)]
-    gaps = np.diff(times_s)
-    owner = np.searchsorted(beats.spans[:, 0], times_s, side="right")
-    gaps = np.sort(gaps[(owner[1:] == owner[:-1]) & (gaps < 3)])
-    if len(gaps) < 5:
-        return np.nan, np.nan
-    inner = gaps[len(gaps) // 10: len(gaps) - len(gaps) // 10]
-    return 60 / inner.mean(), float(np.subtract(*np.percentile(gaps, [84, 16])) / 2 / inner.mean())
+def _one_channel(cleaned: Cleaned, window_s: float, hop_s: float, policy: str,
+                 start_s: np.ndarray | None = None) -> list[VitalsRow]:
+    "The rows of one channel, for the windows at `start_s` or, without them, for every hop."
+    rhythm = track_rhythm(cleaned)
+    away = spans_to_mask(mask_to_spans(~rhythm.occupied, 1.0), len(cleaned.low), cleaned.sampling_rate_hz)
+    breathing = respiration(replace(cleaned, low=away), window_s=window_s, hop_s=hop_s, start_s=start_s)
+    evidence = weigh_evidence(cleaned, rhythm, trace_chain(cleaned, rhythm), breathing.start_s, window_s, policy)
+    return [_row(number, rhythm, cleaned, evidence, breathing) for number in range(len(breathing.start_s))]
 
-# %% ../../nbs/2_signals/27_vitals.ipynb #0588b721
-def _heart(beats: Beats, reasons: np.ndarray, seconds: slice, policy: str) -> tuple[float, float, str]:
-    "Rate, quality and reason of the seconds of one window."
-    rhythm, found = beats.rhythm, reasons[seconds]
-    usable = (rhythm.usable[seconds] > 0.5) & rhythm.occupied[seconds]
-    quality = float(np.clip(rhythm.quality[seconds][usable].mean(), 0, 1)) if usable.any() else 0.0
-    if usable.mean() < _ENOUGH:
-        troubles = np.bincount(found[(found >= 0) & (found < 4)], minlength=4)
-        return np.nan, quality, _REASONS[int(troubles.argmax())]
-    rate, spread = _beat_rate(beats, seconds.start, seconds.stop)
-    if quality < LOWEST_QUALITY or np.isnan(rate):
-        return np.nan, quality, "no clear rhythm"
-    tracked = 60 / rhythm.period_s[seconds][usable].mean()
-    if abs(rate / tracked - 1) > _DISAGREE:
-        return np.nan, quality, "beats and rhythm disagree"
-    doubt = _doubt(rhythm.views[:, seconds][:, usable].mean(axis=1), spread) if policy == "strict" else ""
-    return (np.nan if doubt else rate), quality, doubt
-
-# %% ../../nbs/2_signals/27_vitals.ipynb #e386d51b
-_SECOND_BEST = 0.20  # comb score that the second-best envelope must reach under the strict policy
-_STEADIEST = 0.005  # relative spread of the intervals
+# %% ../../nbs/2_signals/27_vitals.ipynb #8f16f02f
+_SAME = 0.05  # two channels agree if their rates differ by at most this share
 
 
-def _doubt(views: np.ndarray, spread: float) -> str:
-    "The reason why the strict policy withholds a window, or nothing; the envelopes come before the two signal views."
-    if np.sort(views[:-2])[-2] < _SECOND_BEST:
-        return "rhythm in one band only"
-    return "as steady as a machine" if spread < _STEADIEST else ""
+def _agreed(values: list[float], trust: list[float]) -> tuple[float, float, str]:
+    "The value that the most trusted agreeing pair shares, the lesser trust of the two, and why there is none."
+    told = [(trust, value) for value, trust in zip(values, trust) if np.isfinite(value)]
+    pairs = [(min(one[0], two[0]), (one[1] + two[1]) / 2) for number, one in enumerate(told) for two in told[:number]
+             if abs(np.log(one[1] / two[1])) <= _SAME]
+    if pairs:
+        return max(pairs)[1], max(pairs)[0], ""
+    words = ("no channel tells a rate", "only one channel tells a rate", "the channels disagree")
+    return np.nan, 0.0, words[min(len(told), 2)]
 
-# %% ../../nbs/2_signals/27_vitals.ipynb #52600213
+
+def _several_channels(rows: tuple[VitalsRow, ...]) -> VitalsRow:
+    "The rows of all channels for one window as one."
+    sure = [row.quality for row in rows]
+    rate, quality, why = _agreed([row.heart_rate_bpm for row in rows], sure)
+    breaths, _, breath_why = _agreed([row.breathing_per_min for row in rows], sure)
+    words = [f"heart rate: {why}"] * bool(why) + [f"breathing: {breath_why}"] * bool(breath_why)
+    return VitalsRow(rows[0].start_s, rate, breaths, max(row.movement for row in rows), any(row.occupied for row in rows),
+                     quality, max(row.coverage for row in rows), "; ".join(words))
+
+# %% ../../nbs/2_signals/27_vitals.ipynb #c8e14535
 def measure_vitals(
     recording: Recording,
     *,
     window_s: float = 30,
     hop_s: float = 10,  # from the start of one window to the next
     policy: str = "default",  # or "strict": fewer values, and fewer false ones from fans and frames
-    channel: str | int | None = None,  # which channel; needed if there are several
+    channel: str | int | Sequence | None = None,  # which channel, or several that must agree; needed if there are several
 ) -> Vitals:
     """Heart rate, breathing, movement and presence for each window, with reasons for what is withheld.
 
-    A recording shorter than a window is one window. Raises what `clean` raises, and `bad_option`.
+    A recording shorter than a window is one window. Given several channels, a value is told where two of them agree.
+    Raises what `clean` raises, and `bad_option`.
     """
-    if policy not in ("default", "strict"):
-        raise SignalError("bad_option", "There is no such policy.", "choose one of the two", found=repr(policy)[:40],
-                          expected='"default" or "strict"')
+    check_policy(policy)
     window_starts(1.0, window_s, hop_s)  # refuses bad options before the work
-    cleaned = clean(recording, channel)
-    beats = find_beats(cleaned)
-    away = spans_to_mask(mask_to_spans(~beats.rhythm.occupied, 1.0), len(cleaned.low), cleaned.sampling_rate_hz)
-    breathing = respiration(replace(cleaned, low=away), window_s=window_s, hop_s=hop_s)
-    reasons, seconds = _reasons(cleaned, beats.rhythm), len(beats.rhythm.times_s)
-    firsts = np.minimum(breathing.start_s.astype(int), seconds - 1)
-    stops = np.ceil(breathing.start_s + window_s).astype(int).clip(firsts + 1, seconds)
-    parts = [slice(int(first), int(stop)) for first, stop in zip(firsts, stops)]
-    rows = [_row(beats, breathing, n, _heart(beats, reasons, part, policy), part) for n, part in enumerate(parts)]
+    several = isinstance(channel, Sequence) and not isinstance(channel, str)
+    if several and len(channel) < 2:
+        raise SignalError("bad_option", "Several channels are at least two.", "name two or more, or one without brackets",
+                          found=repr(channel)[:60], expected="two channels or more")
+    tables = [_one_channel(clean(recording, one), window_s, hop_s, policy) for one in (channel if several else [channel])]
+    rows = [_several_channels(part) for part in zip(*tables)] if several else tables[0]
     return Vitals(tuple(rows), float(window_s), float(hop_s), policy)
-
-# %% ../../nbs/2_signals/27_vitals.ipynb #e7f6a5ca
-def _row(beats: Beats, breathing: Respiration, number: int, heart: tuple, part: slice) -> VitalsRow:
-    "One row of the table."
-    rate, quality, why = heart
-    rhythm, cleaned = beats.rhythm, beats.cleaned
-    samples = slice(*(int(round(edge * cleaned.sampling_rate_hz)) for edge in (part.start, part.stop)))
-    occupied = bool(rhythm.occupied[part].mean() > 0.5)
-    breaths, breath_why = breathing.breathing_per_min[number], breathing.reason[number]
-    if not occupied:
-        rate, breaths, why, breath_why = np.nan, np.nan, why or "empty bed", "empty bed"
-    words = [f"heart rate: {why}"] * bool(why) + [f"breathing: {breath_why}"] * bool(breath_why)
-    return VitalsRow(float(breathing.start_s[number]), float(rate), float(breaths), float(cleaned.movement[samples].mean()),
-                     occupied, quality, float((rhythm.usable[part] * rhythm.occupied[part]).mean()), "; ".join(words))
 
 # %% ../../nbs/2_signals/27_vitals.ipynb #973ec3ab
 def _show(self, ax: plt.Axes | None = None) -> plt.Axes:

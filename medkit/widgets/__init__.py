@@ -10,6 +10,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "radio_strip", "series_options", "slice_count", "slice_png", "slice_text", "small_png", "view_image", "view_volume",
             "viewer_strip",
         ],
-        "trace": ["Trace", "TraceViewer", "lay_out", "trace_png", "trace_strip", "trace_text", "view_recording"],
+        "marks": ["Edit", "Marks", "add_beat", "fingerprint", "move_beat", "nearest_beat", "read_marks", "remove_beat", "save_marks", "undo"],
+        "trace": ["Trace", "TraceViewer", "lay_out", "press", "show_at", "trace_png", "trace_strip", "trace_text", "view_recording"],
+        "strip": ["Strip", "StripChart", "chart_strip", "pause", "play", "restart", "step", "strip_png", "strip_text", "tick", "watch_recording"],
     },
 )
