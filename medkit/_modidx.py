@@ -1244,6 +1244,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'medkit/signals/clean.py'),
                                       'medkit.signals.clean.Cleaned.usable': ( '2_signals/clean.html#cleaned.usable',
                                                                                'medkit/signals/clean.py'),
+                                      'medkit.signals.clean._bridge': ('2_signals/clean.html#_bridge', 'medkit/signals/clean.py'),
                                       'medkit.signals.clean._butterworth': ('2_signals/clean.html#_butterworth', 'medkit/signals/clean.py'),
                                       'medkit.signals.clean._fill': ('2_signals/clean.html#_fill', 'medkit/signals/clean.py'),
                                       'medkit.signals.clean._levels': ('2_signals/clean.html#_levels', 'medkit/signals/clean.py'),

@@ -322,3 +322,18 @@ def test_odd_arguments_are_refused_by_name(odd, tmp_path):
             list(reader(odd) if odd != "" else reader(tmp_path / "nothing"))
     with pytest.raises(MedkitError):
         find_lost_bytes(odd if odd != 3 and not isinstance(odd, float) and odd is not None and odd != [] else np.zeros((2, 2)))
+
+
+def test_a_kansas_signal_that_lies_elsewhere_or_is_huge_is_refused(tmp_path):
+    "A hostile file: the cell leads to an array of a terabyte that no byte on disk backs."
+    h5py = pytest.importorskip("h5py", reason="the extra formats")
+    path = tmp_path / "Bed_System_Database.mat"
+    with h5py.File(path, "w") as file:
+        refs = file.create_group("#refs#")
+        first = refs.create_dataset("a", data=np.zeros(50))
+        huge = refs.create_dataset("b", shape=(1 << 37,), dtype="f8", chunks=(1 << 16,))
+        cell = refs.create_dataset("c", shape=(20, 1), dtype=h5py.ref_dtype)
+        cell[:, 0] = [first.ref] + [huge.ref] * 19
+    with pytest.raises(SignalError) as caught:
+        next(iter(read_kansas(tmp_path)))
+    assert caught.value.reason == "too_large"

@@ -344,3 +344,12 @@ def test_columns_that_only_look_like_numbers_are_refused(tmp_path, column):
     with pytest.raises(SignalError) as caught:
         read_recording(path, sampling_rate_hz=9).select(column)
     assert caught.value.reason == "bad_column"
+
+
+def test_a_file_that_contradicts_the_call_is_refused_whatever_its_key(tmp_path):
+    for key in ("fs", "sampling_rate_hz", "sfreq"):
+        np.savez(tmp_path / "x.npz", bed=np.arange(100.0), **{key: 50})
+        with pytest.raises(SignalError) as caught:
+            read_recording(tmp_path / "x.npz", sampling_rate_hz=100)
+        assert caught.value.reason == "bad_sampling_rate"
+        assert read_recording(tmp_path / "x.npz", sampling_rate_hz=50).sampling_rate_hz == 50

@@ -106,6 +106,18 @@ def _low_level(levels: np.ndarray, known: np.ndarray) -> np.ndarray:
     low[known] = (smooth < (lower + upper) / 2) & (upper - lower > np.log(4))
     return low
 
+# %% ../../nbs/2_signals/23_clean.ipynb #f3bad8fd
+_SHORTEST_STAY = 90  # half seconds
+
+
+def _bridge(low: np.ndarray) -> np.ndarray:
+    "`low` with the short stretches of the upper level, between two of the lower one, filled in."
+    filled = low.copy()
+    for start, stop in mask_to_spans(~low, 1.0).astype(int):
+        if 0 < start and stop < len(low) and stop - start < _SHORTEST_STAY:
+            filled[start:stop] = True
+    return filled
+
 # %% ../../nbs/2_signals/23_clean.ipynb #e7f7e527
 def _moving(levels: np.ndarray, low: np.ndarray, known: np.ndarray) -> np.ndarray:
     "True for half seconds, and their neighbours, three times as strong as is usual within two minutes."
@@ -187,7 +199,7 @@ def clean(
     levels, size = _levels(heart, rate_hz)
     known = ~np.maximum.reduceat(coarse[0] | coarse[1], np.arange(0, len(slow), size))
     low = _low_level(levels, known)
-    spread = [np.repeat(mask, size)[: len(heart)] for mask in (_moving(levels, low, known), low)]
+    spread = [np.repeat(mask, size)[: len(heart)] for mask in (_moving(levels, _bridge(low), known), low)]
     return Cleaned(one, rate_hz, slow, heart, breath, *coarse, *spread)
 
 # %% ../../nbs/2_signals/23_clean.ipynb #5a0cdf9f

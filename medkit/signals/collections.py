@@ -21,6 +21,7 @@ import pandas as pd
 from ..errors import SignalError
 from ..extras import require
 from ..figures import OKABE_ITO, axes_or_new, html_card
+from .formats import _Hdf5Walk
 from .recording import Recording
 from .show import mask_to_spans, show_trace
 
@@ -461,14 +462,17 @@ def _kansas_signals(path: Path, kept: _Kept, channels: tuple[str, ...]) -> dict[
     "One person's chosen signals by name."
     try:
         with _open_hdf5(path) as file:
-            signals = {name: np.asarray(file[ref][()], dtype=float).ravel()
-                       for name, ref in zip(_KANSAS, _kansas_cells(file)[kept.where]) if name in channels}
+            wanted = {name: file[ref] for name, ref in zip(_KANSAS, _kansas_cells(file)[kept.where]) if name in channels}
+            limits = _Hdf5Walk(require("h5py", extra="formats"), file)
+            for item in wanted.values():
+                limits.check(item)  # nothing is read that lies elsewhere or is too large
+            signals = {name: np.asarray(item[()], dtype=float).ravel() for name, item in wanted.items()}
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise SignalError("truncated", f"A signal of {kept.person} cannot be read.", "download the file again, whole",
                           found=str(error)[:80], expected="twenty vectors of numbers") from error
     return signals
 
-
+# %% ../../nbs/2_signals/21c_collections.ipynb #c3819648
 def _kansas_night(path: Path, kept: _Kept, channels: tuple[str, ...]) -> Night:
     "One person's signals; those of another length than most are left out and named."
     signals = _kansas_signals(path, kept, channels)
