@@ -44,7 +44,7 @@ def training():
 
 
 signs, error = map(np.concatenate, zip(*training()))
-rhythm, _, spread, mismatch, _ = signs.T
+rhythm, _, spread, mismatch = signs.T[:4]
 parts = np.stack([np.sqrt(np.maximum(rhythm, 0)), np.log(spread + 0.01), mismatch], axis=1)
 clear = (error < 3) | (error > 5)
 good, parts = (error < 3)[clear].astype(float), parts[clear]

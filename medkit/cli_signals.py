@@ -97,6 +97,9 @@ def _check_places(file: Path, out: Path | None) -> None:
         raise DataError("not_writable", f"The table `{out.name}` cannot be written.", "make the folder, or name another file",
                         found="a folder" if out.is_dir() else "no such folder, or no permission",
                         expected="a file in a folder that exists")
+    if out is not None and out.suffix.lower() not in ("", ".csv"):
+        raise DataError("bad_option", "The table is written as CSV only.", "give --out a name that ends in .csv", found=out.name,
+                        expected="such as vitals.csv")
     if out is not None and out.exists() and file.exists() and out.samefile(file):
         raise DataError("bad_option", "The table would replace the recording.", "give --out another name", found=out.name,
                         expected="a file of its own")
@@ -107,7 +110,7 @@ def vitals(
     sampling_rate_hz: Rate = None, column: Column = None, channel: Channel = None,
     window_s: Window = 30, hop_s: Hop = 10, policy: Policy = "default",
     out: Annotated[str | None, typer.Option(help="Write the whole table to this CSV file.", show_default=False)] = None,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list, one object for each window.")] = False,
 ):
     """Heart rate and breathing from a ballistocardiogram, with the reason where a window is withheld.
 

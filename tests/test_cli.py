@@ -151,6 +151,8 @@ def test_vitals_refuses_before_it_works(night, tmp_path):
     rate = ("--sampling-rate-hz", "100")
     refused(typed("vitals", str(night), *rate, "--out", str(night), cwd=tmp_path), "bad_option")
     refused(typed("vitals", str(night), *rate, "--policy", "lax", cwd=tmp_path), "bad_option")
+    refused(typed("vitals", str(night), *rate, "--out", str(tmp_path / "v.xlsx"), cwd=tmp_path), "bad_option")
+    assert not (tmp_path / "v.xlsx").exists() and "JSON list" in " ".join(typed("vitals", "--help", cwd=tmp_path).stdout.split())
     refused(typed("vitals", str(night), *rate, "--channel", "x,,y", cwd=tmp_path), "bad_option")
     refused(typed("vitals", str(tmp_path / "absent.csv"), *rate, "--out", str(night), cwd=tmp_path), "not_found")
     folder = typed("vitals", str(tmp_path), *rate, cwd=tmp_path)
@@ -181,6 +183,9 @@ def test_a_ward_with_a_bad_file_is_finished_with_exit_code_one(night, tmp_path):
         assert part in done.stdout, done.stdout
     again = json.loads(typed(*words, "--json", cwd=tmp_path).stdout)
     assert again["resumed"] == 1 and again["windows"] == 4 and len(again["files"]) == 2
+    tables = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.csv")}
+    refused(typed("ward", str(tmp_path / "in"), str(tmp_path / "out"), "--workers", "1", cwd=tmp_path), "already_exists")  # no rate
+    assert tables and tables == {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.csv")}
     refused(typed("ward", str(tmp_path / "none"), str(tmp_path / "v"), cwd=tmp_path), "not_found")
     refused(typed("ward", str(tmp_path / "in"), str(tmp_path / "v"), "--policy", "lax", cwd=tmp_path), "bad_option")
     nothing = typed("ward", str(tmp_path / "in"), str(tmp_path / "v"), "--workers", "1", cwd=tmp_path)

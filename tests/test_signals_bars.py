@@ -26,7 +26,7 @@ def errors(beds, policy="default"):
     return found[np.isfinite(found)], np.isfinite(found).mean()
 
 
-@pytest.mark.parametrize("snr_db, error, coverage, f1", [(10, 0.3, 0.97, 0.98), (5, 0.3, 0.97, 0.98), (0, 0.6, 0.85, 0.95)])
+@pytest.mark.parametrize("snr_db, error, coverage, f1", [(10, 0.3, 0.95, 0.98), (5, 0.3, 0.95, 0.98), (0, 0.6, 0.85, 0.95)])
 def test_beds_that_share_no_code_with_the_simulator(snr_db, error, coverage, f1):
     beds = [records.bed(seed, snr_db, duration_s=300) for seed in range(40, 48)]
     found, told = errors(beds)
@@ -188,3 +188,41 @@ def test_paced_breathing_to_three_percent(real_data):
         paced_s = float(file.stem.split("_")[1][:-1])
         found = [60 / np.nanmedian(respiration(read_recording(file, column=n)).breathing_per_min) for n in (1, 2, 3)]
         assert abs(np.median(found) / paced_s - 1) <= 0.03
+
+
+def test_single_lost_samples_cost_little():
+    "A dropped sample here and there takes no interval with it."
+    recording, truth = simulate_bcg(180, 100, snr_db=12, seed=14, movements_per_hour=0, bed_exits_per_hour=0)
+    values = recording.samples[0].copy()
+    values[::100] = np.nan
+    frame = measure_vitals(Recording(values, 100)).to_frame()
+    error = (frame.heart_rate_bpm - reference_rate(truth.beat_times_s, frame.start_s)).abs()
+    assert frame.heart_rate_bpm.notna().mean() > 0.9 and error.max() < 1
+
+
+def test_half_of_a_bigeminal_rhythm_is_not_told():
+    rng = np.random.default_rng(3)
+    intervals = np.tile([0.65, 1.05], 300) + rng.normal(0, 0.01, 600)
+    recording, truth = simulate_bcg(180, 100, snr_db=8, seed=3, rr=intervals, movements_per_hour=0, bed_exits_per_hour=0)
+    frame = measure_vitals(recording).to_frame()
+    error = (frame.heart_rate_bpm - reference_rate(truth.beat_times_s, frame.start_s)).abs()
+    assert not (error > 5).any()
+
+
+@pytest.mark.parametrize("length_s", [12, 30, 50])
+def test_a_long_movement_is_movement(length_s):
+    recording, truth = simulate_bcg(180, 100, snr_db=15, seed=3, movements_per_hour=0, bed_exits_per_hour=0)
+    values, burst = recording.samples[0].copy(), np.random.default_rng(length_s).normal(size=100 * length_s)
+    values[7000: 7000 + 100 * length_s] += 20 * clean(recording).heart.std() * burst
+    frame = measure_vitals(Recording(values, 100)).to_frame()
+    error = (frame.heart_rate_bpm - reference_rate(truth.beat_times_s, frame.start_s)).abs()
+    assert error.max() < 2 and frame.movement.max() > min(length_s / 30, 1) * 0.8
+
+
+def test_heart_rate_of_any_beats():
+    from medkit.signals import heart_rate
+
+    recording, truth = simulate_bcg(90, 100, snr_db=15, seed=8, movements_per_hour=0, bed_exits_per_hour=0)
+    rates = heart_rate(find_beats(clean(recording), method="shin2008"))
+    assert list(rates.columns) == ["start_s", "heart_rate_bpm", "coverage"] and len(rates) == 7
+    assert np.nanmedian(np.abs(rates.heart_rate_bpm - reference_rate(truth.beat_times_s, rates.start_s))) < 3

@@ -227,7 +227,7 @@ REFUSED = {  # name -> (reason, file name, content or files by name, options)
     "a bomb of zeros": ("too_large", "a.npz", real_bomb, {"sampling_rate_hz": 100}),
     "an array that lies about its size": ("truncated", "a.npz", lying_array, {"sampling_rate_hz": 100}),
     "words in an NPZ": ("empty", "a.npz", npz(bcg=np.array(["a", "b"])), {"sampling_rate_hz": 100}),
-    "complex numbers": ("empty", "a.npz", npz(bcg=WAVE * 1j), {"sampling_rate_hz": 100}),
+    "complex numbers": ("not_numeric", "a.npz", npz(bcg=WAVE * 1j), {"sampling_rate_hz": 100}),
     "a cube of numbers": ("empty", "a.npz", npz(bcg=np.ones((9, 9, 9))), {"sampling_rate_hz": 100}),
     "a clock alone in an NPZ": ("empty", "a.npz", npz(time=even(), fs=100), {}),
     "an infinity in an NPZ": ("not_finite", "a.npz", npz(bcg=np.array([1, np.inf, 2]), fs=100), {}),

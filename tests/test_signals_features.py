@@ -136,7 +136,8 @@ def test_what_has_no_unit_of_the_recording_ignores_scale_and_offset(scale, sign,
     recording, _ = simulate_bcg(90, 100, snr_db=8, seed=21, movements_per_hour=60)
     windows = make_windows(recording, person="p", night="n")
     changed = Recording(scale * (sign * recording.samples + offset), 100)
-    one, other = (extract_features(each, windows).to_frame() for each in (recording, changed))
+    one = extract_features(recording, windows).to_frame()
+    other = extract_features(changed, make_windows(changed, person="p", night="n")).to_frame()
     for name, info in FEATURES.items():
         power = {"u": 1, "u/s": 1, "u²": 2}.get(info.unit, 0)
         assert power or "u" not in info.unit, info.unit
@@ -152,7 +153,7 @@ def test_gaps_and_empty_beds_are_nan_never_zero(night):
     assert set(np.array(table.reason)[away]) == {"empty bed"}
     gap = recording.samples.copy()
     gap[0, 30 * 125: 62 * 125] = np.nan
-    frame = extract_features(Recording(gap, 125), windows).to_frame()
+    frame = features_of(gap, 125)
     shares = ["movement_usable_share", "movement_missing_share", "movement_saturated_share", "movement_empty_share"]
     assert frame.iloc[1].drop(shares).isna().all() and frame.iloc[1].movement_missing_share == 1
     assert frame.iloc[0].drop(people).notna().all() and frame.iloc[2].time_rms > 0
@@ -162,7 +163,7 @@ def test_a_gap_changes_nothing_in_windows_far_from_it(night):
     recording, _, windows, table = night
     gap = recording.samples.copy()
     gap[0, 240 * 125: 260 * 125] = np.nan
-    frame, old = extract_features(Recording(gap, 125), windows).to_frame(), table.to_frame()
+    frame, old = features_of(gap, 125), table.to_frame()
     near = [name for name, info in FEATURES.items() if info.space in ("time", "frequency", "wavelet")]
     assert np.allclose(frame[near].iloc[[0, 1]], old[near].iloc[[0, 1]], rtol=0.02, atol=0.02, equal_nan=True)
 
@@ -211,8 +212,9 @@ def test_a_window_means_the_same_stretch_in_every_space():
     drawn = picture(recording, windows, size=(28, 16))
     assert raw.std(axis=1).argmax() == 2
     assert frame.movement_activity.argmax() == 2
-    told = np.where(drawn.mask, np.nan, drawn.values)[:, np.abs(drawn.rows - 6).argmin()]
-    assert np.nanmedian(told[2]) > 0.9 or frame.movement_share.iloc[2] > 0.9
+    row = np.abs(drawn.rows - 6).argmin()
+    told = drawn.values[2, row][~drawn.mask[2, row]]
+    assert frame.movement_share.iloc[2] > 0.9 or np.median(told) > 0.9
 
 
 def test_the_numbers_are_those_of_the_usable_samples_of_that_stretch():
@@ -252,6 +254,56 @@ def test_persons_and_nights_stay_with_their_windows(night):
     check_leakage({part: [both.windows.person[n] for n in getattr(split, part)] for part in ("train", "valid", "test")})
     chosen = both.windows[split.train]
     assert set(chosen.person) == set(split.patients_of("train")) and not set(frame.columns) & {"person", "night", "start_s"}
+
+
+def test_windows_refuse_another_recording_than_theirs(night):
+    recording, _, windows, table = night
+    other = simulate_bcg(420, 125, snr_db=8, seed=16)[0]
+    slower = Recording(recording.samples, 124)
+    nudged = recording.samples.copy()
+    nudged[0, -1] += 1e-9
+    cleaned = clean(recording)
+    for wrong in (other, slower, Recording(nudged, 125), recording.part(0, 419.5), clean(other), find_beats(clean(other))):
+        for action in (extract_features, raw_windows, picture):
+            with pytest.raises(SignalError) as caught:
+                action(wrong, windows[:3])
+            assert caught.value.reason == "bad_option" and "another recording" in str(caught.value)
+    same = Recording(recording.samples.copy(), 125, ("other name",), ("N",))  # neither name nor unit is part of the samples
+    for right in (same, cleaned, find_beats(cleaned)):
+        assert np.array_equal(extract_features(right, windows).values, table.values, equal_nan=True)
+    two = Recording(np.stack([recording.samples[0], other.samples[0]]), 125, ("x", "y"))
+    theirs = make_windows(two, person="anna", night="1")
+    assert raw_windows(two, theirs).values.shape[1] == 2 and raw_windows(two, theirs, channel="y").values.shape[1] == 1
+    assert np.array_equal(extract_features(two, theirs, channel="x").values, table.values, equal_nan=True)
+    with pytest.raises(SignalError):
+        raw_windows(two, windows)  # made from one channel only
+    assert extract_features(other, Windows([0, 30], 30, "p", "n")).values.shape[0] == 2  # made by hand: fits any recording
+
+
+def test_joined_windows_still_know_their_recording(night):
+    recording, _, windows, table = night
+    other = simulate_bcg(95, 100, snr_db=8, seed=31)[0]
+    theirs = extract_features(other, make_windows(other, person="ben", night="1"))
+    one, listed = join_windows(table, theirs), join_windows([table, theirs])
+    assert np.array_equal(one.values, listed.values, equal_nan=True) and one.windows.person == listed.windows.person
+    ben = one.windows[np.array(one.windows.person) == "ben"]
+    assert np.array_equal(extract_features(other, ben).values, theirs.values, equal_nan=True)
+    with pytest.raises(SignalError, match="another recording"):
+        extract_features(recording, ben)
+    for wrong in ((), ([],), (table, 3), (table, None), (3,)):
+        with pytest.raises(SignalError):
+            join_windows(*wrong)
+
+
+def test_numbers_of_nothing_are_nan_without_a_warning():
+    features = extract_features.__globals__
+    nothing = np.full((2, 9), np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan(features["_mean"](nothing)).all() and np.isnan(features["_correlation"](nothing, nothing)).all()
+        shapes = np.zeros((1, 4, len(features["_LAGS_S"])))
+        few = features["_beat_space"]({"shapes": shapes, "breath_at_j": np.zeros((1, 4)), "all_beats": shapes[0, 0]})
+    assert all(np.isnan(value[0]) for value in few.values())
 
 
 def test_what_leaks_is_refused(night):

@@ -235,3 +235,15 @@ def test_any_list_gives_indices_or_a_medkit_error(values):
         return
     assert set(found.values) == set(HRV_INDICES) and all(np.isfinite(v) or name in found.reasons for name, v in found.values.items())
     repr(found), found._repr_html_()
+
+
+@pytest.mark.parametrize("first_s", [0.0, 0.4, 500.0])
+def test_beat_times_are_told_from_milliseconds(first_s):
+    times_s = first_s + np.cumsum(np.tile([0.8, 0.85, 0.9], 20))
+    with pytest.raises(SignalError) as caught:
+        hrv(times_s)
+    assert caught.value.reason == "bad_unit" and caught.value.hint == "give np.diff(times)"
+    with pytest.raises(SignalError) as caught:
+        hrv(1000 * np.diff(times_s))
+    assert caught.value.hint == "divide milliseconds by 1000"
+    assert hrv(np.diff(times_s))["mean_nn_ms"] > 800

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.io
 from hypothesis import HealthCheck, given, settings
@@ -321,7 +322,8 @@ def test_a_very_wide_table_is_refused_at_once(tmp_path):
         path = written(tmp_path, "\n".join([mark.join(["1"] * 100_000)] * 2))
         started = time.perf_counter()
         assert reason(path, sampling_rate_hz=50) == "too_large" and time.perf_counter() - started < 3
-    assert read_recording(written(tmp_path, "\n".join([",".join(["1"] * 4096)] * 2)), sampling_rate_hz=50).samples.shape == (4096, 2)
+    assert read_recording(written(tmp_path, "\n".join([",".join(["1"] * 64)] * 2)), sampling_rate_hz=50).samples.shape == (64, 2)
+    assert reason(written(tmp_path, "\n".join([",".join(["1"] * 4096)] * 2)), sampling_rate_hz=50) == "bad_shape"
 
 
 @pytest.mark.parametrize("method, why", [(zipfile.ZIP_STORED, None), (zipfile.ZIP_DEFLATED, None), (zipfile.ZIP_BZIP2, "unsupported_format"),
@@ -353,3 +355,74 @@ def test_a_file_that_contradicts_the_call_is_refused_whatever_its_key(tmp_path):
             read_recording(tmp_path / "x.npz", sampling_rate_hz=100)
         assert caught.value.reason == "bad_sampling_rate"
         assert read_recording(tmp_path / "x.npz", sampling_rate_hz=50).sampling_rate_hz == 50
+
+
+@pytest.mark.parametrize("turned", [np.zeros((18000, 1)), pd.DataFrame({"x": np.zeros(18000), "y": np.zeros(18000)}), np.zeros((66, 65))],
+                         ids=["column", "frame", "square"])
+def test_samples_turned_on_their_side_are_refused(turned):
+    with pytest.raises(SignalError, match=r"samples\.T") as caught:
+        Recording(turned, 100)
+    assert caught.value.reason == "bad_shape" and str(turned.shape) in caught.value.found
+    assert Recording(turned.T, 100).samples.shape == turned.shape[::-1]
+    assert Recording(np.zeros((64, 3)), 100).samples.shape == (64, 3)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("odd", [np.ones(9, dtype=complex), [1j, 2], pd.Series(np.ones(9) * 1j)], ids=["array", "list", "series"])
+def test_complex_samples_are_refused(tmp_path, odd):
+    with pytest.raises(SignalError) as caught:
+        Recording(odd, 100)
+    assert caught.value.reason == "not_numeric"
+    np.savez(tmp_path / "z.npz", z=np.asarray(odd), fs=10)
+    assert reason(tmp_path / "z.npz") == "not_numeric"
+
+
+@pytest.mark.parametrize("step", [10, 8, 2])
+@pytest.mark.parametrize("name", ["time", "t", "Timestamp"])
+def test_whole_steps_without_a_unit_are_not_taken_for_seconds(tmp_path, name, step):
+    def table(name, step=step):
+        return written(tmp_path, f"{name},bed\n" + "\n".join(f"{n * step},{n % 7}" for n in range(100)))
+
+    with pytest.raises(SignalError, match="(?s)milliseconds.*time_ms") as caught:
+        read_recording(table(name))
+    assert caught.value.reason == "bad_sampling_rate" and caught.value.found == f"steps of {step}"
+    assert read_recording(table(name), sampling_rate_hz=1 / step).sampling_rate_hz == 1 / step
+    assert read_recording(table("time_ms")).sampling_rate_hz == pytest.approx(1000 / step)
+    assert read_recording(table("time_s")).sampling_rate_hz == pytest.approx(1 / step)
+    assert read_recording(table(name, 1)).sampling_rate_hz == read_recording(table(name, 0.01)).sampling_rate_hz / 100 == pytest.approx(1)
+    assert reason(table(name), sampling_rate_hz=100) == "bad_sampling_rate"
+    np.savez(tmp_path / "t.npz", **{name: np.arange(50) * step, "bed": np.ones(50)})
+    assert reason(tmp_path / "t.npz") == "bad_sampling_rate"
+
+
+@pytest.mark.parametrize("content, words", [
+    ("bed\n0,0184\n0,0191\n", "with a point"), ('"0,0184"\n"0,0191"\n', "with a point"), ("0,0184\n0,0191\n", "with a point"),
+    ("Zeit,bed\n2026-03-01T22:00:00.00,1\n2026-03-01T22:00:00.01,2\n", "name the column time"),
+    ("when,bed\n01.03.2026 22:00:00.00,1\n01.03.2026 22:00:00.01,2\n", "2024-03-31T01:59:59.99"),
+    ("date;bed\n01.03.2026 22:00:00.00;1\n01.03.2026 22:00:00.01;2\n", "2024-03-31T01:59:59.99"),
+    ("time,bed\n03/01/2026 22:00,1\n03/01/2026 22:00,2\n", "2024-03-31T01:59:59.99"),
+], ids=["named", "quoted", "bare", "Zeit", "when", "date", "slashes"])
+def test_the_remedy_fits_the_cell(tmp_path, content, words):
+    with pytest.raises(SignalError) as caught:
+        read_recording(written(tmp_path, content), sampling_rate_hz=100)
+    assert caught.value.reason == "not_numeric" and words in caught.value.hint
+
+
+def test_stamps_too_coarse_for_a_rate_are_named(tmp_path):
+    rows = "\n".join(f"2026-03-01T22:00:{n // 20:02d},{n % 7}" for n in range(200))
+    with pytest.raises(SignalError, match="too coarse") as caught:
+        read_recording(written(tmp_path, "time,bed\n" + rows))
+    assert caught.value.reason == "sampling_rate_missing"
+    assert read_recording(written(tmp_path, "time,bed\n" + rows), sampling_rate_hz=20).sampling_rate_hz == 20
+
+
+def test_a_bare_array_is_told_how_to_keep_its_rate(tmp_path):
+    np.save(tmp_path / "bed.npy", np.ones(50))
+    with pytest.raises(SignalError) as caught:
+        read_recording(tmp_path / "bed.npy", sampling_rate_hz=100)
+    assert caught.value.reason == "unsupported_format" and "numpy.savez(path, bed=x, fs=rate)" in caught.value.hint
+
+
+def test_what_is_masked_is_missing():
+    masked = np.ma.masked_array(np.arange(10), mask=[True] + [False] * 9)
+    assert np.isnan(Recording(masked, 100).samples[0, 0]) and Recording(masked, 100).samples[0, 1] == 1

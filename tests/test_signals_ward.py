@@ -99,7 +99,7 @@ def test_nothing_is_done_twice_and_other_options_are_not_taken_for_done(source, 
     again = measure_ward(source, tmp_path / "out", workers=1)
     assert again.resumed >= 5 and all((tmp_path / "out" / name).stat().st_mtime_ns == when for name, when in kept.items())
     assert result(tmp_path / "out") == result(whole.target)
-    other = measure_ward(source, tmp_path / "out", workers=1, window_s=45)
+    other = measure_ward(source, tmp_path / "out", workers=1, window_s=45, resume=False)
     assert other.resumed == 0 and other.windows == 5 * NIGHTS
 
 
@@ -178,7 +178,7 @@ def test_several_channels_must_agree_and_files_without_them_fail(nights, tmp_pat
     assert (rows["one.npz"]["reason"], rows["no rate.npz"]["reason"]) == ("bad_column", "sampling_rate_missing")
     alone = measure_vitals(read_recording(tmp_path / "in" / "two.npz"), channel=["x", "y"])
     assert (tmp_path / "out" / "two.npz.csv").read_bytes() == vitals_csv(alone)
-    told = measure_ward(tmp_path / "in", tmp_path / "out", channel="x", names="mirror", workers=1, sampling_rate_hz=50)
+    told = measure_ward(tmp_path / "in", tmp_path / "out", channel="x", names="mirror", workers=1, sampling_rate_hz=50, resume=False)
     assert told.counts["ok"] == 3 and told.resumed == 0
 
 
@@ -210,3 +210,16 @@ def test_the_picture_of_a_large_ward(whole, tmp_path):
     with pytest.raises(MedkitError, match="not_readable"):
         WardReport(tmp_path, {"ok": 40}, {}).show()
     plt.close("all")
+
+
+@pytest.mark.parametrize("second", [{}, {"sampling_rate_hz": 49.0}, {"sampling_rate_hz": 50, "window_s": 45}], ids=str)
+def test_a_forgotten_rate_costs_no_table(nights, tmp_path, second):
+    (tmp_path / "in").mkdir()
+    for number in range(2):
+        np.savez(tmp_path / "in" / f"{number}.npz", bed=nights[number])
+    measure_ward(tmp_path / "in", tmp_path / "out", workers=1, sampling_rate_hz=50)
+    before = result(tmp_path / "out")
+    with pytest.raises(MedkitError, match="resume=False") as caught:
+        measure_ward(tmp_path / "in", tmp_path / "out", workers=1, **second)
+    assert caught.value.reason == "already_exists" and result(tmp_path / "out") == before and len(before[1]) == 2
+    assert measure_ward(tmp_path / "in", tmp_path / "out", workers=1, sampling_rate_hz=50.0).resumed == 2

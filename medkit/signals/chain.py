@@ -166,6 +166,7 @@ class Chain:
     "The best chain of beats, whether it is to be believed or not."
     times_s: np.ndarray  # (beat,), the top of the J wave
     match: np.ndarray  # (beat,), correlation with the template of its segment, at most about 1; below 0.45 it may be chance
+    between: np.ndarray  # (beat,), the best such correlation half-way to the next beat: high where a beat was passed over
     templates: np.ndarray  # (segment, sample), learned beats
     j_samples: np.ndarray  # (segment,), where J is in each template, samples
 
@@ -179,6 +180,15 @@ def _one_chain(times_s: np.ndarray, match: np.ndarray, shortest_s: np.ndarray) -
     for late in np.flatnonzero(np.diff(times_s) < shortest_s[1:]) + 1:
         keep[late if match[late] <= match[late - 1] else late - 1] = False
     return keep
+
+# %% ../../nbs/2_signals/24b_chain.ipynb #282c6d80
+def _passed_over(match: np.ndarray, row: np.ndarray, place: np.ndarray) -> np.ndarray:
+    "(beat,): the highest of `match` (segment, sample) in the middle third of the way to the next beat of its segment."
+    way = np.append(np.diff(place), 0) * np.append(row[1:] == row[:-1], False)
+    first, stop = place + (0.35 * way).astype(int), place + (0.65 * way).astype(int) + 1
+    reach = np.arange(max(int((stop - first).max(initial=1)), 1))
+    index = np.minimum(np.minimum(first[:, None] + reach, stop[:, None] - 1), match.shape[1] - 1)
+    return np.where(way > 0, match[row[:, None], index].max(axis=1), 0.0)
 
 # %% ../../nbs/2_signals/24b_chain.ipynb #42ab2ebd
 def _settle(signal: np.ndarray, usable: np.ndarray, period_s: np.ndarray, rate_hz: float, row: np.ndarray, place: np.ndarray):
@@ -222,7 +232,7 @@ def _joined(cleaned: Cleaned, rhythm: Rhythm, segments: Segments, row, place, ma
     own = (coarse_s >= segments.cores[row, 0]) & ((coarse_s < segments.cores[row, 1]) | (row == len(segments.cores) - 1))
     own &= (times_s >= 0) & (times_s < cleaned.duration_s)
     order = np.argsort(times_s[own], kind="stable")
-    times_s, fit = times_s[own][order], match[row, place][own][order]
+    times_s, fit, passed = times_s[own][order], match[row, place][own][order], _passed_over(match, row, place)[own][order]
     period_s = rhythm.period_s[np.minimum(times_s.astype(int), len(rhythm.period_s) - 1)]
     keep = _one_chain(times_s, fit, 0.5 * period_s)
-    return Chain(times_s[keep], fit[keep], templates, j_samples)
+    return Chain(times_s[keep], fit[keep], passed[keep], templates, j_samples)

@@ -107,7 +107,7 @@ def _low_level(levels: np.ndarray, known: np.ndarray) -> np.ndarray:
     return low
 
 # %% ../../nbs/2_signals/23_clean.ipynb #f3bad8fd
-_SHORTEST_STAY = 90  # half seconds
+_SHORTEST_STAY = 130  # half seconds
 
 
 def _bridge(low: np.ndarray) -> np.ndarray:

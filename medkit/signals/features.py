@@ -68,6 +68,7 @@ class Windows:
     window_s: float  # length of each, seconds
     person: tuple[str, ...]  # (window,), who was measured: split by this
     night: tuple[str, ...]  # (window,), which recording of that person
+    made_from: tuple[str, ...] = ""  # (window,), digests of that recording's channels; "" fits any recording
 
     def __post_init__(self):
         starts = _numbers(self.start_s)
@@ -76,18 +77,29 @@ class Windows:
                               "give seconds from 0", found=f"shape {starts.shape}", expected="finite seconds, one a window")
         window_starts(1.0, self.window_s, 1.0)  # refuses a bad length
         starts.setflags(write=False)
-        for name, value in (("start_s", starts), ("person", _names(self.person, len(starts), "person")),
-                            ("night", _names(self.night, len(starts), "night")), ("window_s", float(self.window_s))):
+        names = {name: _names(getattr(self, name), len(starts), name) for name in ("person", "night", "made_from")}
+        for name, value in {**names, "start_s": starts, "window_s": float(self.window_s)}.items():
             object.__setattr__(self, name, value)
 
     def __len__(self) -> int: return len(self.start_s)
 
     def __getitem__(self, chosen) -> "Windows":  # a slice, a mask or a list of positions
         index = np.atleast_1d(np.arange(len(self))[chosen])
-        return Windows(self.start_s[index], self.window_s, *(tuple(ids[n] for n in index) for ids in (self.person, self.night)))
+        names = (tuple(ids[n] for n in index) for ids in (self.person, self.night, self.made_from))
+        return Windows(self.start_s[index], self.window_s, *names)
 
     def __repr__(self):
         return f"Windows({len(self)} of {self.window_s:g} s, {_people(self)})"
+
+# %% ../../nbs/2_signals/29_features.ipynb #9cde1a13
+def _fingerprint(recording: Recording | Cleaned) -> str:
+    "A digest of the samples and rate of each channel, with blanks between."
+    one, digests = recording.recording if isinstance(recording, Cleaned) else recording, []
+    for channel in one.samples:
+        digest = hashlib.blake2b(repr(float(one.sampling_rate_hz)).encode(), digest_size=8)
+        digest.update(np.ascontiguousarray(channel))
+        digests.append(digest.hexdigest())
+    return " ".join(digests)
 
 # %% ../../nbs/2_signals/29_features.ipynb #521f49e8
 def make_windows(
@@ -109,7 +121,7 @@ def make_windows(
     if recording.duration_s < window_s * (1 - 1e-9):
         raise SignalError("too_short", "No window fits into the recording.", "record longer or shorten window_s",
                           found=f"{recording.duration_s:.3g} s", expected=f"at least {window_s:g} s")
-    windows = Windows(starts, window_s, _names(person, len(starts), "person"), _names(night, len(starts), "night"))
+    windows = Windows(starts, window_s, person, night, _fingerprint(recording))
     _refuse_nameless(windows.person, "person")
     _refuse_nameless(windows.night, "night")
     return windows
@@ -275,23 +287,33 @@ def _smooth(grid: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return grid | {"details": np.where(bad, np.nan, _details(np.where(bad, 0, grid["heart"]))),
                    "envelope": np.where(bad, np.nan, envelope)}
 
+# %% ../../nbs/2_signals/29_features.ipynb #8fe01abc
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    "`above` / `below`, `NaN` where `below` is 0."
+    return above / np.where(below == 0, np.nan, below)
+
+
+def _positive(values: np.ndarray) -> np.ndarray:
+    "`values`, `NaN` where they are 0 or less."
+    return np.where(values > 0, values, np.nan)
+
 # %% ../../nbs/2_signals/29_features.ipynb #a5ac239f
 def _mean(values: np.ndarray) -> np.ndarray:
     "Mean over the last axis of what is not `NaN`."
     known = ~np.isnan(values)
-    return np.where(known, values, 0).sum(axis=-1) / known.sum(axis=-1)
+    return _ratio(np.where(known, values, 0).sum(axis=-1), known.sum(axis=-1))
 
 
 def _moment(values: np.ndarray, order: int) -> np.ndarray:
     "Mean of z ** order over the last axis, z in standard deviations from the mean."
     centred = values - _mean(values)[..., None]
-    return _mean(centred**order) / _mean(centred**2) ** (order / 2)
+    return _ratio(_mean(centred**order), _mean(centred**2) ** (order / 2))
 
 
 def _deviation(values: np.ndarray, ddof: int = 0) -> np.ndarray:
     "Standard deviation over the last axis."
     count = (~np.isnan(values)).sum(axis=-1)
-    return np.sqrt(_mean((values - _mean(values)[..., None]) ** 2) * (count / (count - ddof)))
+    return np.sqrt(_mean((values - _mean(values)[..., None]) ** 2) * _ratio(count, count - ddof))
 
 
 def _quantiles(values: np.ndarray, *shares: float) -> list[np.ndarray]:
@@ -314,18 +336,18 @@ def _time_space(cut: dict) -> dict:
     bend = np.diff(slope, axis=1) * _RATE_HZ
     rms, middle = np.sqrt(_mean(x**2)), _quantiles(x, 0.5)[0]
     low, high = _quantiles(x, 0.005, 0.995)
-    mobility = _deviation(slope) / _deviation(x)
+    mobility = _ratio(_deviation(slope), _deviation(x))
     turns = np.where(np.isnan(slope), np.nan, x[:, 1:] * x[:, :-1] < 0)
     seconds = _by_second(x)
     likeness, lag = _return(np.where(np.isnan(x), 0, x), ~np.isnan(x))
     return {
         "rms": rms, "mad": _quantiles(np.abs(x - middle[:, None]), 0.5)[0], "range": high - low,
         "skewness": _moment(x, 3), "kurtosis": _moment(x, 4) - 3,
-        "crest": np.where(np.isnan(x), -np.inf, np.abs(x)).max(axis=1) / rms, "zero_crossings": _mean(turns) * _RATE_HZ,
+        "crest": _ratio(_quantiles(np.abs(x), 1)[0], rms), "zero_crossings": _mean(turns) * _RATE_HZ,
         "line_length": _mean(np.abs(slope)), "mobility": mobility,
-        "complexity": _deviation(bend) / _deviation(slope) / mobility,
+        "complexity": _ratio(_ratio(_deviation(bend), _deviation(slope)), mobility),
         "teager": _mean(x[:, 1:-1] ** 2 - x[:, :-2] * x[:, 2:]), "permutation_entropy": _order_entropy(x),
-        "higuchi_dimension": _higuchi(x), "unsteadiness": _deviation(seconds) / _mean(seconds),
+        "higuchi_dimension": _higuchi(x), "unsteadiness": _ratio(_deviation(seconds), _mean(seconds)),
         "periodicity": likeness, "period": lag,
     }
 
@@ -350,7 +372,7 @@ def _order_entropy(x: np.ndarray, delay: int = 3) -> np.ndarray:
 
 def _entropy(weights: np.ndarray) -> np.ndarray:
     "Entropy of `weights` over the last axis, in nats."
-    share = weights / weights.sum(axis=-1, keepdims=True)
+    share = _ratio(weights, weights.sum(axis=-1, keepdims=True))
     return -(share * np.log(np.where(share > 0, share, 1))).sum(axis=-1)
 
 
@@ -395,12 +417,12 @@ def _frequency_space(cut: dict) -> dict:
     hertz, power = _spectrum(cut["every"])
     heart, wide = (hertz >= 1) & (hertz < 10), (hertz >= 1) & (hertz < 18)
     f, p = hertz[heart], power[:, heart]
-    total = p.sum(axis=1)
+    total = _positive(p.sum(axis=1))
     bands = {"1_3": (1, 3), "3_5": (3, 5), "5_7": (5, 7), "7_10": (7, 10)}
     shares = {f"share_{name}hz": p[:, (f >= low) & (f < high)].sum(axis=1) / total for name, (low, high) in bands.items()}
     peak = _peak(f, p)
     return {
-        "power": total, **shares, "share_10_18hz": power[:, wide & ~heart].sum(axis=1) / power[:, wide].sum(axis=1),
+        "power": total, **shares, "share_10_18hz": _ratio(power[:, wide & ~heart].sum(axis=1), power[:, wide].sum(axis=1)),
         "peak": peak, "peak_share": (p * (np.abs(f - peak[:, None]) <= 0.4)).sum(axis=1) / total,
         **_spectral_shape(f, p / total[:, None]),
     }
@@ -410,7 +432,7 @@ def _peak(f: np.ndarray, power: np.ndarray) -> np.ndarray:
     "(window,): frequency of the largest power, between bins by a parabola through the logarithms."
     best = np.where(np.isnan(power), -1, power).argmax(axis=1)
     inner = np.clip(best, 1, len(f) - 2)
-    left, middle, right = (np.log(power[np.arange(len(power)), inner + step]) for step in (-1, 0, 1))
+    left, middle, right = (np.log(_positive(power[np.arange(len(power)), inner + step])) for step in (-1, 0, 1))
     bend = left - 2 * middle + right
     offset = np.where((best == inner) & (bend < 0), 0.5 * (left - right) / bend, best - inner)
     return np.where(np.isnan(power).any(axis=1), np.nan, f[inner] + offset * (f[1] - f[0]))
@@ -422,7 +444,7 @@ def _spectral_shape(f: np.ndarray, share: np.ndarray) -> dict:
     known = ~np.isnan(below[:, -1])
     median, edge = (np.where(known, f[(below < part).sum(axis=1).clip(max=len(f) - 1)], np.nan) for part in (0.5, 0.95))
     centroid = share @ f
-    logs, centred = np.log(share), np.log(f) - np.log(f).mean()
+    logs, centred = np.log(_positive(share)), np.log(f) - np.log(f).mean()
     return {
         "centroid": centroid, "spread": np.sqrt((share * (f - centroid[:, None]) ** 2).sum(axis=1)),
         "median": median, "edge_95": edge, "flatness": np.exp(logs.mean(axis=1)) / share.mean(axis=1),
@@ -434,7 +456,7 @@ def _wavelet_space(cut: dict) -> dict:
     "(window,) arrays of the wavelet features."
     details = cut["details"]  # (level, window, sample)
     energy = _mean(details**2).T
-    share = energy / energy.sum(axis=1, keepdims=True)
+    share = _ratio(energy, energy.sum(axis=1, keepdims=True))
     kurtosis = _moment(details, 4) - 3
     names = ("6_12hz", "3_6hz", "1p6_3hz", "0p8_1p6hz")
     return {**{f"share_{name}": share[:, n] for n, name in enumerate(names)}, "entropy": _entropy(share) / np.log(4),
@@ -476,7 +498,7 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     both = ~np.isnan(a) & ~np.isnan(b)
     a, b = (np.where(both, part, np.nan) for part in np.broadcast_arrays(a, b))
     a, b = (part - _mean(part)[..., None] for part in (a, b))
-    return _mean(a * b) / np.sqrt(_mean(a**2) * _mean(b**2))
+    return _ratio(_mean(a * b), np.sqrt(_mean(a**2) * _mean(b**2)))
 
 # %% ../../nbs/2_signals/29_features.ipynb #70681a2d
 def _valley(mean: np.ndarray, low_s: float, high_s: float) -> tuple[np.ndarray, np.ndarray]:
@@ -509,10 +531,11 @@ def _beat_space(cut: dict) -> dict:
     rest = _mean(_mean((shapes - mean[:, None]) ** 2))
     energy = (mean**2).mean(axis=1)
     values = {
-        "j_height": middle, "j_variation": (high - low) / middle, "i_depth": -i / j, "k_depth": -k / j, "ij_time": -i_lag,
-        "jk_time": k_lag, "j_width": _lobe(mean) / j, "ij_slope": (j - i) / -i_lag,
-        "late_share": (mean[:, _LAGS_S >= 0.1] ** 2).sum(axis=1) / (mean**2).sum(axis=1),
-        "likeness": _mean(_correlation(shapes, mean[:, None])), "clearness": 10 * np.log10(energy / rest),
+        "j_height": middle, "j_variation": _ratio(high - low, middle), "i_depth": _ratio(-i, j), "k_depth": _ratio(-k, j),
+        "ij_time": -i_lag,
+        "jk_time": k_lag, "j_width": _ratio(_lobe(mean), j), "ij_slope": (j - i) / -i_lag,
+        "late_share": _ratio((mean[:, _LAGS_S >= 0.1] ** 2).sum(axis=1), (mean**2).sum(axis=1)),
+        "likeness": _mean(_correlation(shapes, mean[:, None])), "clearness": 10 * np.log10(_positive(_ratio(energy, rest))),
         "change": 1 - _correlation(mean, cut["all_beats"]), "breath_coupling": _correlation(heights, breath),
     }
     return {name: np.where(np.isnan(mean[:, 0]), np.nan, value) for name, value in values.items()}
@@ -555,7 +578,7 @@ def _breathing_space(cut: dict) -> dict:
         "rate": np.where((share >= 0.7) & (np.abs(peak - 0.39) < 0.3), 60 * peak, np.nan), "peak_share": share,
         "depth": high - low,
         "depth_variation": _deviation(cut["envelope"]) / _mean(cut["envelope"]), "skewness": _moment(b, 3),
-        "slope_skewness": _moment(slope, 3), "share": slow / (slow + fast),
+        "slope_skewness": _moment(slope, 3), "share": _ratio(slow, slow + fast),
     }
 
 # %% ../../nbs/2_signals/29_features.ipynb #9d8fdf4a
@@ -574,7 +597,7 @@ def _movement_space(cut: dict) -> dict:
         **{f"{name}_share": cut[name].mean(axis=1) for name in ("usable", "missing", "saturated", "empty")},
         "share": _mean(known), "longest_still": still.max(axis=1) / _RATE_HZ,
         "bursts": (np.diff(known, axis=1) > 0).sum(axis=1) / minutes + np.where(np.isnan(every).all(axis=1), np.nan, 0),
-        "level": level, "excess": level / _quantiles(seconds, 0.5)[0], "shift": np.abs(last - first),
+        "level": level, "excess": _ratio(level, _quantiles(seconds, 0.5)[0]), "shift": np.abs(last - first),
         "activity": _mean(np.abs(np.diff(every, axis=1))) * _RATE_HZ,
     }
 
@@ -606,7 +629,7 @@ class Features:
         return html_table(rows[:8], f"{self!r}; the first 8:")
 
 # %% ../../nbs/2_signals/29_features.ipynb #40739c8c
-def _check_windows(windows: Windows, duration_s: float) -> None:
+def _check_windows(windows: Windows, recording: Recording) -> None:
     "Refuse windows that are not of this one recording."
     if not isinstance(windows, Windows):
         raise SignalError("bad_option", "These are not windows.", "make them with make_windows", found=type(windows).__name__,
@@ -615,11 +638,22 @@ def _check_windows(windows: Windows, duration_s: float) -> None:
         raise SignalError("bad_option", "The windows are of several nights or persons, the recording is of one.",
                           "call once for each recording, then join_windows", found=repr(windows),
                           expected="one night of one person")
-    latest = windows.start_s.max(initial=0) + windows.window_s
+    latest, duration_s = windows.start_s.max(initial=0) + windows.window_s, recording.duration_s
     if not len(windows) or latest > duration_s + 0.02:
         raise SignalError("too_short" if len(windows) else "empty", "A window does not lie in the recording.",
                           "make the windows from this recording", found=f"{len(windows)} windows, up to {latest:g} s",
                           expected=f"at least one, up to {duration_s:g} s")
+    _check_origin(windows, recording)
+
+# %% ../../nbs/2_signals/29_features.ipynb #efad40ac
+def _check_origin(windows: Windows, recording: Recording) -> None:
+    "Refuse windows that were made from another recording."
+    known = set(filter(None, windows.made_from))
+    if known and not all(set(_fingerprint(recording).split()) <= set(made_from.split()) for made_from in known):
+        raise SignalError("bad_option", "The windows were made from another recording.",
+                          "make the windows from this recording, with the name of its person",
+                          found=f"windows of {windows.person[0]}, night {windows.night[0]}, and samples that are not theirs",
+                          expected="the recording that was given to make_windows")
 
 
 def _beats_of(recording, channel) -> Beats:
@@ -687,8 +721,8 @@ def extract_features(
     Raises what `clean` raises, `bad_option` and `empty` (no windows of this recording), `too_short` (a window beyond its end).
     """
     beats = _beats_of(recording, channel)
-    _check_windows(windows, beats.cleaned.duration_s)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+    _check_windows(windows, beats.cleaned.recording)
+    with np.errstate(over="ignore", invalid="ignore"):  # signals near 1e150: what overflows is withheld
         parts = []
         for cut in _chunks(beats, windows):
             found = _all_spaces(cut, windows.window_s)
@@ -759,14 +793,14 @@ def _refuse_unlike(parts: Sequence) -> None:
 
 # %% ../../nbs/2_signals/29_features.ipynb #e2506dd7
 def join_windows(
-    parts: Sequence,  # `Features`, `RawWindows` or `Pictures`: all of one kind
+    *parts,  # `Features`, `RawWindows` or `Pictures`, all of one kind; one after the other, or one list of them
 ) -> object:  # one of that kind, with the windows of all
     """The windows of several recordings in one, with their persons and nights.
 
     Raises `empty`, `bad_option` (not one kind), `bad_shape`, `patient_missing`, `duplicate`, and `patient_overlap` (two persons
     have the same window).
     """
-    parts = list(parts) if isinstance(parts, (list, tuple)) else []
+    parts = list(parts[0] if len(parts) == 1 and isinstance(parts[0], (list, tuple)) else parts)
     if not parts or len({type(part) for part in parts}) != 1 or not isinstance(getattr(parts[0], "windows", None), Windows):
         raise SignalError("bad_option" if parts else "empty", "These cannot be joined.", "give a list of results of one kind",
                           found=", ".join(sorted({type(part).__name__ for part in parts})) or "nothing",
@@ -774,7 +808,7 @@ def join_windows(
     _refuse_unlike(parts)
     each = [part.windows for part in parts]
     windows = Windows(np.concatenate([one.start_s for one in each]), each[0].window_s,
-                      *(sum((getattr(one, name) for one in each), ()) for name in ("person", "night")))
+                      *(sum((getattr(one, name) for one in each), ()) for name in ("person", "night", "made_from")))
     _refuse_nameless(windows.person, "person")
     along = {name: np.concatenate([getattr(part, name) for part in parts])
              for name in _ALONG_WINDOWS if hasattr(parts[0], name)}

@@ -244,6 +244,11 @@ def _check_intervals(intervals_s: np.ndarray) -> np.ndarray:
     if np.isnan(intervals_s).all():
         raise SignalError("all_missing", "Every interval is missing.", "give at least one interval",
                           found="only NaN", expected="seconds")
+    known = intervals_s[np.isfinite(intervals_s)]
+    steps = np.diff(known)
+    if len(steps) > 1 and known[-1] > 3 and steps.min() > 0 and 0.2 <= np.median(steps) <= 3:
+        raise SignalError("bad_unit", "These look like beat times, not like intervals.", "give np.diff(times)",
+                          found=f"{len(known)} values that rise to {known[-1]:g} s", expected="intervals of 0.2 to 3 s")
     if np.nanmin(intervals_s) <= 0:
         raise SignalError("bad_unit", "An interval is zero or negative.",
                           "give intervals, not times or differences of intervals", found=f"{np.nanmin(intervals_s):g} s",

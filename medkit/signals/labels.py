@@ -86,8 +86,9 @@ def _show(self, ax: plt.Axes | None = None) -> plt.Axes:
         values = self.values[record]
         place = np.linspace(0, 100, len(values)) if len(values) > 1 else np.zeros(len(values))
         ax.plot(place, values, linewidth=0.9, alpha=0.6, color=OKABE_ITO["red" if record in accused else "blue"])
-    for colour, name in (("red", "with a finding"), ("blue", "without")):
-        ax.plot([], [], color=OKABE_ITO[colour], label=name)
+    for colour, name, there in (("red", "with a finding", accused), ("blue", "without a finding", set(self.values) - accused)):
+        if there:
+            ax.plot([], [], color=OKABE_ITO[colour], label=name)
     ax.set(xlabel="place in the record (%)", ylabel="rate (beats/min)" if self.kind == "rates" else "interval (s)")
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize="small", borderaxespad=0)
     return ax

@@ -68,7 +68,7 @@ def raw_windows(
     """
     one = _recording_of(recording)
     one = one if channel is None else one.select(channel)
-    _check_windows(windows, one.duration_s)
+    _check_windows(windows, one)
     size = int(round(windows.window_s * one.sampling_rate_hz))
     index = np.round(windows.start_s * one.sampling_rate_hz).astype(int)[:, None] + np.arange(size)
     values = np.moveaxis(one.samples[:, index.clip(max=one.samples.shape[1] - 1)], 0, 1)
@@ -235,7 +235,7 @@ def picture(
     cleaned = recording.cleaned if isinstance(recording, Beats) else recording
     cleaned = cleaned if isinstance(cleaned, Cleaned) else clean(recording, channel)
     windows = Windows([0.0], cleaned.recording.duration_s, "", "") if windows is None else windows
-    _check_windows(windows, cleaned.duration_s)
+    _check_windows(windows, cleaned.recording)
     size = _check_picture(windows, kind, size)
     source = (recording if isinstance(recording, Beats) else find_beats(cleaned)) if kind == "beats" else cleaned
     grid, step = _grid(cleaned), max(_AT_ONCE // (_FINE**2 * size[0] * size[1]), 1)

@@ -82,6 +82,17 @@ def _count_stamps(values: np.ndarray, unit_s: float | None) -> tuple[np.ndarray,
     notes = [f"time stamps read as {_EPOCHS[unit]} since 1970, UTC"] if fits and unit_s is None else []
     return (values - values[:1]) * unit, start, notes
 
+# %% ../../nbs/2_signals/21b_reading.ipynb #caab8934
+def _counted(values: np.ndarray, name: str, unit_s: float | None, stated: bool) -> tuple[np.ndarray, datetime | None, list[str]]:
+    "`_count_stamps`, but no steps of whole seconds where neither the unit nor a rate is `stated`."
+    seconds, start, notes = _count_stamps(values, unit_s)
+    steps = np.diff(values)
+    if unit_s is None and not stated and start is None and (steps >= 0).all() and not (steps % 1).any() and np.median(steps) >= 2:
+        raise SignalError("bad_sampling_rate", f"Column {name!r} does not name its unit: are the stamps milliseconds?",
+                          "name the column time_ms; or time_s and give sampling_rate_hz, if they are seconds",
+                          found=f"steps of {np.median(steps):g}", expected="time_ms, time_us, or steps below 2 s")
+    return seconds, start, notes
+
 # %% ../../nbs/2_signals/21b_reading.ipynb #9624c4fa
 def _clock_stamps(cells: pd.Series, name: str) -> tuple[np.ndarray, datetime | None, list[str]]:
     "Seconds since the first of these clock times, that clock time, and notes."
@@ -141,7 +152,7 @@ def _assemble(columns: dict, rates: dict, stamps: np.ndarray | None, units: dict
     if mean_rate is not None and not even:
         samples, rate = _even(samples, stamps)
         notes.append(f"uneven time stamps: resampled to an even {rate:.6g} Hz")
-    rate = _check_rate(rate, "file or the call")
+    rate = _check_rate(rate, "file or the call" + (": the time stamps are too coarse for one" if stamps is not None else ""))
     notes += [*odd, *_flat_notes(samples, list(columns))]
     return Recording(samples, rate, tuple(columns), tuple(units.get(name, "") for name in columns), start, tuple(notes))
 
@@ -203,7 +214,7 @@ def _read_comments(lines: list[str]) -> tuple[float | None, list[str], str, date
             start = _clock(value) or start
     return _agree(rates), labels, unit, start
 
-# %% ../../nbs/2_signals/21b_reading.ipynb #c3751a56
+# %% ../../nbs/2_signals/21b_reading.ipynb #7be35bac
 def _number(text: str) -> float | None:
     "`text` as a number, `NaN` if it stands for a missing value, None if it is something else."
     text = text.strip().strip('"')
@@ -214,6 +225,15 @@ def _number(text: str) -> float | None:
     except ValueError:
         return None
 
+# %% ../../nbs/2_signals/21b_reading.ipynb #c3751a56
+def _remedy(text: str) -> str:
+    "What to do about a cell that is no number."
+    if _CLOCK.match(text) or re.match(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}(?:[T ]|$)", text):
+        return "if these are clock times, name the column time and write them as 2024-03-31T01:59:59.99"
+    if re.fullmatch(r"[+-]?\d*,\d+(?:e[+-]?\d+)?", text, re.IGNORECASE):
+        return "save decimals with a point, such as 0.5"
+    return "correct the value, leave the cell empty, or choose another column"
+
 
 def _numbers(cells: pd.Series, name: str) -> np.ndarray:
     "A column of text cells as float64; the index holds the row numbers of the file."
@@ -222,8 +242,7 @@ def _numbers(cells: pd.Series, name: str) -> np.ndarray:
     for index in np.flatnonzero(np.isnan(numbers) | np.isinf(numbers)):
         value = _number(text.iloc[index])
         if value is None or np.isinf(value):
-            raise SignalError("not_numeric", f"Column {name!r} has a value that is not a number.",
-                              "correct the value, leave the cell empty, or choose another column",
+            raise SignalError("not_numeric", f"Column {name!r} has a value that is not a number.", _remedy(text.iloc[index]),
                               found=f"{text.iloc[index][:40]!r} in row {cells.index[index]}",
                               expected="a number or an empty cell")
         numbers[index] = value
@@ -373,7 +392,9 @@ def _read_table(text: str, rate: float | None, column: str | int | None) -> Reco
                           found=", ".join(names)[:200], expected=f"{width} different names")
     table, time_at, unit_s, notes = _place_blanks(table, names, named)
     wanted = [at for at in _choose(names, column, time_at) if at != time_at or column is not None]
-    stamps, began, why = (None, None, []) if time_at is None else _stamps(table[time_at], names[time_at], unit_s)
+    stated, stamps, began, why = bool(rate or header_rate), None, None, []
+    if time_at is not None:
+        stamps, began, why = _stamps(table[time_at], names[time_at], unit_s, stated)
     columns = {names[at]: _numbers(table[at], names[at]) for at in wanted}
     rates = {"sampling_rate_hz": rate, "header": header_rate}
     units = {name: unit or _unit_in(name) for name in columns}
@@ -399,16 +420,23 @@ def _unit_in(name: str) -> str:
     return found[1] if found else ""
 
 
-def _stamps(cells: pd.Series, name: str, unit_s: float | None) -> tuple[np.ndarray, datetime | None, list[str]]:
+def _stamps(cells: pd.Series, name: str, unit_s: float | None, stated: bool) -> tuple[np.ndarray, datetime | None, list[str]]:
     "Seconds since the first stamp, its clock time if known, and notes."
     if _CLOCK.match(str(cells.iloc[0]).strip(' "')):
         return _clock_stamps(cells, name)
-    return _count_stamps(_numbers(cells, name), unit_s)
+    return _counted(_numbers(cells, name), name, unit_s, stated)
 
-# %% ../../nbs/2_signals/21b_reading.ipynb #e4eb51ce
+# %% ../../nbs/2_signals/21b_reading.ipynb #0624a6d9
 _RATE_KEYS = {"fs", "sampling_rate_hz", "sampling_rate", "samplingrate", "sample_rate", "samplerate", "sfreq", "freq_hz"}
 
 
+def _refuse_complex(arrays: dict) -> None:
+    "Say so where complex numbers are all there is."
+    if odd := [key for key, value in arrays.items() if np.asarray(value).dtype.kind == "c" and np.size(value) > 1]:
+        raise SignalError("not_numeric", "The samples are complex numbers.", "save the real part, if that is the signal",
+                          found=", ".join(odd)[:200], expected="real numbers")
+
+# %% ../../nbs/2_signals/21b_reading.ipynb #e4eb51ce
 def _vectors(arrays: dict) -> dict[str, np.ndarray]:
     "The longest vectors of one length, by name."
     vectors = {}
@@ -419,6 +447,7 @@ def _vectors(arrays: dict) -> dict[str, np.ndarray]:
             _cap(8 * rows.size, "array")
             vectors |= {key if len(rows) == 1 else f"{key} {n}": row.astype(float) for n, row in enumerate(rows)}
     if not vectors:
+        _refuse_complex(arrays)
         raise SignalError("empty", "The file holds no vector of numbers.", "check what was saved",
                           found=", ".join(arrays)[:200] or "nothing", expected="a vector of numbers")
     longest = max(map(len, vectors.values()))
@@ -439,7 +468,8 @@ def _from_arrays(arrays: dict, rate: float | None, column: str | int | None) -> 
     time_at = next((at for at, name in enumerate(names) if _last(name) in _TIME_NAMES), None)
     stamps, start, notes = None, None, []
     if time_at is not None:
-        stamps, start, notes = _count_stamps(vectors[names[time_at]], _TIME_NAMES[_last(names[time_at])])
+        unit_s, stated = _TIME_NAMES[_last(names[time_at])], rate is not None or bool(rates)
+        stamps, start, notes = _counted(vectors[names[time_at]], names[time_at], unit_s, stated)
     signals = [at for at in range(len(names)) if at != time_at]
     labels, units = _words(arrays, "channels"), _words(arrays, "units")
     if len(labels) == len(set(labels)) == len(signals):
@@ -485,7 +515,7 @@ def _plain_arrays(reader, path: Path, kind: str) -> dict:
     "What `reader` finds in `path`, without the names that start with two underscores."
     return {name: value for name, value in _guard(reader, path, kind).items() if not name.startswith("__")}
 
-# %% ../../nbs/2_signals/21b_reading.ipynb #582ab6cd
+# %% ../../nbs/2_signals/21b_reading.ipynb #c91f9891
 def _kind(path: Path, head: bytes) -> str:
     "What the file is, by its first bytes: a name, or `` for a text."
     if head.startswith(b"PK"):
@@ -500,12 +530,14 @@ def _kind(path: Path, head: bytes) -> str:
         return "WFDB"
     return ""
 
-
+# %% ../../nbs/2_signals/21b_reading.ipynb #582ab6cd
 def _text(path: Path, head: bytes) -> str:
     "The text of a table in UTF-8, in UTF-16 with its mark (as Excel writes it) or in Latin-1."
     wide = head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) and head[:4] != codecs.BOM_UTF32_LE
     if (b"\x00" in head or head.startswith(b"\xffBIOSEMI")) and not wide:
         advice = "put its .hea header beside it" if path.suffix.lower() == ".dat" else "save it as CSV (UTF-8) or NPZ"
+        if head.startswith(b"\x93NUMPY"):
+            advice = "save it with its sampling rate: numpy.savez(path, bed=x, fs=rate)"
         raise SignalError("unsupported_format", f"{path.name} is not in a format that medkit reads.", advice,
                           found=f"first bytes {head[:8]!r}", expected="a text table, NPZ, MATLAB, EDF or WFDB")
     data = path.read_bytes()

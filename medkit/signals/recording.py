@@ -64,18 +64,31 @@ def _in_range(name: str, value, low: float, high: float, kinds: tuple = (int, fl
         raise SignalError("bad_option", f"{name} is out of range.", "give a number in range",
                           found=f"{name}={_shown(value)}"[:60], expected=f"{low:g} to {high:g}")
 
-# %% ../../nbs/2_signals/21_recording.ipynb #a00c03d5
-def _check_samples(samples) -> np.ndarray:
-    "`samples` as float64 (channel, sample), read-only; `NaN` is allowed, infinity is not."
+# %% ../../nbs/2_signals/21_recording.ipynb #21c3165a
+_MOST_SIDE_BY_SIDE = 64  # more channels than this, and than samples, are samples
+
+
+def _as_floats(samples) -> np.ndarray:
+    "`samples` as a new array of float64."
     try:
-        array = np.array(samples, dtype=np.float64)
+        if np.asarray(samples).dtype.kind == "c":
+            raise TypeError("complex numbers")
+        return np.array(samples, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise SignalError("not_numeric", "The samples are not all numbers.", "give an array of numbers",
                           found=str(error)[:80], expected="numbers, NaN where missing") from error
+
+# %% ../../nbs/2_signals/21_recording.ipynb #a00c03d5
+def _check_samples(samples) -> np.ndarray:
+    "`samples` as float64 (channel, sample), read-only; `NaN` is allowed, infinity is not."
+    array = _as_floats(samples)
     array = array[None] if array.ndim == 1 else array
     if array.ndim != 2:
         raise SignalError("bad_shape", "The samples have the wrong shape.", "give (channel, sample)",
                           found=f"shape {array.shape}", expected="1 or 2 dimensions")
+    if len(array) > max(array.shape[1], _MOST_SIDE_BY_SIDE):
+        raise SignalError("bad_shape", "There are more channels than samples.", "turn the array on its side: samples.T",
+                          found=f"shape {array.shape}", expected="(channel, sample)")
     if array.size == 0:
         raise SignalError("empty", "The recording has no samples.", "check the file or the slice",
                           found=f"shape {array.shape}", expected="at least 1 sample")

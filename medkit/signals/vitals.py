@@ -20,7 +20,8 @@ from .clean import Cleaned, clean
 from .evidence import Evidence, check_policy, weigh_evidence
 from .quality import Rhythm, track_rhythm
 from .recording import Recording
-from .respiration import Respiration, respiration, window_starts
+from .respiration import Respiration, respiration
+from .segments import window_starts
 from .show import mask_to_spans, shade_spans, spans_to_mask
 
 # %% ../../nbs/2_signals/27_vitals.ipynb #04954be0
@@ -36,7 +37,7 @@ class VitalsRow:
     movement: float  # share of the window, 0 to 1
     occupied: bool  # somebody is in the bed, as far as the signal tells
     quality: float  # probability that the heart rate is within 5 beats per minute, 0 to 1, told or not
-    coverage: float  # usable share of this window, 0 to 1; not the share of windows that got a value
+    coverage: float  # usable share of this window, 0 to 1, of its whole length; not the share of windows that got a value
     reason: str  # why a value is withheld; "" if none is
 
 # %% ../../nbs/2_signals/27_vitals.ipynb #de926240
@@ -73,9 +74,12 @@ def _row(number: int, rhythm: Rhythm, cleaned: Cleaned, evidence: Evidence, brea
     occupied = bool(rhythm.occupied[part].mean() > 0.5)
     if not occupied:
         rate, breaths, why, breath_why = np.nan, np.nan, why or "empty bed", "empty bed"
+    elif why == "empty bed":
+        why = "empty bed for part of the window"
     words = [f"heart rate: {why}"] * bool(why) + [f"breathing: {breath_why}"] * bool(breath_why)
+    coverage = float((rhythm.usable[part] * rhythm.occupied[part]).sum() / breathing.window_s)
     return VitalsRow(float(breathing.start_s[number]), float(rate), float(breaths), float(cleaned.movement[samples].mean()),
-                     occupied, float(evidence.probability[number]), float((rhythm.usable[part] * rhythm.occupied[part]).mean()),
+                     occupied, float(evidence.probability[number]), coverage,
                      "; ".join(words))
 
 
@@ -129,9 +133,10 @@ def measure_vitals(
     check_policy(policy)
     window_starts(1.0, window_s, hop_s)  # refuses bad options before the work
     several = isinstance(channel, Sequence) and not isinstance(channel, str)
-    if several and len(channel) < 2:
-        raise SignalError("bad_option", "Several channels are at least two.", "name two or more, or one without brackets",
-                          found=repr(channel)[:60], expected="two channels or more")
+    if several and len({str(one) for one in channel}) < max(len(channel), 2):
+        raise SignalError("bad_option", "Several channels are two or more, each once.",
+                          "name two or more, or one without brackets",
+                          found=repr(channel)[:60], expected="two different channels or more")
     tables = [_one_channel(clean(recording, one), window_s, hop_s, policy) for one in (channel if several else [channel])]
     rows = [_several_channels(part) for part in zip(*tables)] if several else tables[0]
     return Vitals(tuple(rows), float(window_s), float(hop_s), policy)

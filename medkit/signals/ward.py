@@ -19,9 +19,10 @@ import numpy as np
 import pandas as pd
 
 from ..batch import BatchReport, run_batch
-from ..desk import Job
+from ..desk import MANIFEST, Job, list_rows, outputs_of
 from ..errors import SignalError
 from ..figures import Axes, axes_or_new, html_card
+from ..files import as_path
 from ..isolate import Limits
 from .evidence import check_policy
 from .reading import read_recording
@@ -188,6 +189,15 @@ def _ward_dict(self) -> dict:
 
 WardReport.__repr__, WardReport._repr_html_, WardReport.as_dict = _ward_words, _ward_card, _ward_dict
 
+# %% ../../nbs/2_signals/27b_ward.ipynb #8e49a888
+def _check_target(target: Path, job: Job) -> None:
+    "Refuse a target whose tables were made with other options. Reasons: `already_exists`, `bad_manifest`."
+    other = [row for row in list_rows(target, MANIFEST) if outputs_of(row) and row.get("options") != job.digest()]
+    if other:
+        raise SignalError("already_exists", f"`{target.name}` holds tables that were made with other options.",
+                          "give the same options as before, or another target; resume=False (--no-resume) replaces the tables",
+                          found=f"{len(other)} tables with other options", expected="the options of the first run")
+
 # %% ../../nbs/2_signals/27b_ward.ipynb #d8a0f9c5
 def measure_ward(
     source: str | os.PathLike,  # a recording, or a folder of them searched with its subfolders
@@ -207,10 +217,12 @@ def measure_ward(
     """Measure the vital signs of every recording: one CSV and one row in `manifest.jsonl` for each; a bad file stops no other.
 
     Raises `bad_option`, `bad_sampling_rate`, `not_found`, `not_readable`, `not_writable`, `empty`, `busy`, `bad_manifest`,
-    `already_exists` (the target holds the results of another source), `missing_extra` (Ray).
+    `already_exists` (the target holds the results of another source, or of other options), `missing_extra` (Ray).
     """
     options = _checked_options(window_s, hop_s, policy, names, sampling_rate_hz, column, channel)
     job = Job("medkit.signals.ward:vitals_file", options)
+    if resume:
+        _check_target(as_path(target), job)
     done = run_batch(job, source, target, workers=workers, engine=engine, resume=resume, limits=limits, on_progress=on_progress)
     nights = [row for row in done.files if row["status"] in ("ok", "ok_warn")]
     rates = [row["median_heart_rate_bpm"] for row in nights if row["median_heart_rate_bpm"] is not None]
