@@ -73,6 +73,8 @@ def _as_floats(samples) -> np.ndarray:
     try:
         if np.asarray(samples).dtype.kind == "c":
             raise TypeError("complex numbers")
+        if np.ma.isMaskedArray(samples):
+            return samples.astype(np.float64).filled(np.nan)  # what is masked is missing
         return np.array(samples, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise SignalError("not_numeric", "The samples are not all numbers.", "give an array of numbers",
