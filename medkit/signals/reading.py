@@ -238,7 +238,7 @@ def _remedy(text: str) -> str:
 def _numbers(cells: pd.Series, name: str) -> np.ndarray:
     "A column of text cells as float64; the index holds the row numbers of the file."
     text = cells.astype(str).str.strip().str.strip('"')
-    numbers = np.array(pd.to_numeric(text, errors="coerce"), dtype=float)  # fast, but pandas 2 rounds the last digit
+    numbers = pd.to_numeric(text, errors="coerce").to_numpy(dtype=float, copy=True)  # fast, but pandas 2 rounds the last digit
     plain = np.isfinite(numbers)
     numbers[plain] = text.to_numpy(dtype=object)[plain].astype(float)
     for index in np.flatnonzero(~plain):
@@ -405,7 +405,7 @@ def _read_table(text: str, rate: float | None, column: str | int | None) -> Reco
 # %% ../../nbs/2_signals/21b_reading.ipynb #91211d43
 def _place_blanks(table: pd.DataFrame, names: list[str], named: bool) -> tuple[pd.DataFrame, int | None, float | None, tuple]:
     "The table, its time column and the unit of it, and a note on blank rows; they go only if time stamps tell the time."
-    blank = (table[0].str.strip() == "").to_numpy(dtype=bool)
+    blank = (table[0].str.strip() == "").to_numpy(dtype=bool, copy=True)
     blank[blank] = (table[blank].apply(lambda cells: cells.str.strip()) == "").to_numpy(dtype=bool).all(axis=1)
     time_at, unit_s = _time_column(table[~blank], names, named)
     if time_at is not None or not blank.any():
