@@ -264,7 +264,7 @@ def test_ctrl_c_says_where_it_stopped_and_the_same_command_goes_on(home, words):
     job = subprocess.Popen([*COMMAND, *words, "--workers", "1"], cwd=home, text=True, stdout=subprocess.PIPE,
                            stderr=subprocess.PIPE, start_new_session=True)
     manifest, until = home / "out" / "manifest.jsonl", time.monotonic() + 60
-    while time.monotonic() < until and not (manifest.exists() and manifest.stat().st_size):
+    while time.monotonic() < until and not (manifest.exists() and manifest.read_bytes().count(b"\n") > 2):
         time.sleep(0.01)
     os.killpg(job.pid, signal.SIGINT)
     out, errors = job.communicate(timeout=60)
