@@ -14,7 +14,7 @@ from scipy import fft
 from scipy.ndimage import uniform_filter1d
 
 from .clean import Cleaned
-from .quality import PERIODS_S, Rhythm, _level_out, track_rhythm
+from .quality import PERIODS_S, Rhythm, _level_out
 from .segments import Segments, cut_segments
 
 # %% ../../nbs/2_signals/24b_chain.ipynb #37524826
@@ -108,14 +108,14 @@ def _synchronise(signal: np.ndarray, row: np.ndarray, place: np.ndarray, rate_hz
     "`place` with the beats of each segment shifted so that its mean stretch agrees with those before it."
     reach, most = int(_LOOK_S * rate_hz), int(_SHIFT_S * rate_hz)
     index = place[:, None] + np.arange(-reach - most, reach + most + 1)
-    means = [np.take(signal[number], index[row == number], mode="clip").mean(axis=0) for number in np.unique(row)]
-    shifts, known = np.zeros(len(signal), dtype=int), {}
+    owners, shifts, known = np.unique(row), np.zeros(len(signal), dtype=int), {}
+    means = [np.take(signal[owner], index[row == owner], mode="clip").mean(axis=0) for owner in owners]
     for number in _outwards(np.linalg.norm(means, axis=1)) if means else []:
         views = sliding_window_view(means[number], 2 * reach + 1)  # one for each shift
         views = views / (np.linalg.norm(views, axis=1, keepdims=True) + 1e-12)
         near = [known[other] * 0.6 ** abs(other - number) for other in known]
         best = int((views @ np.sum(near, axis=0)).argmax()) if near else most
-        shifts[np.unique(row)[number]], known[number] = best - most, views[best]
+        shifts[owners[number]], known[number] = best - most, views[best]
     return place + shifts[row]
 
 # %% ../../nbs/2_signals/24b_chain.ipynb #f2fbd571
@@ -227,7 +227,7 @@ def _joined(cleaned: Cleaned, rhythm: Rhythm, segments: Segments, row, place, ma
     j_samples = _j_waves(templates, rate_hz)
     fine = np.concatenate([_peak_offset(values, place[row == number]) for number, values in enumerate(match)])
     offset = fine + j_samples[row] - int(_BEFORE_S * rate_hz)
-    start_s = segments.spans[row, 0] + (np.round(segments.spans[row, 0] * rate_hz) / rate_hz - segments.spans[row, 0])
+    start_s = np.round(segments.spans[row, 0] * rate_hz) / rate_hz
     coarse_s, times_s = start_s + place / rate_hz, start_s + (place + offset) / rate_hz
     own = (coarse_s >= segments.cores[row, 0]) & ((coarse_s < segments.cores[row, 1]) | (row == len(segments.cores) - 1))
     own &= (times_s >= 0) & (times_s < cleaned.duration_s)

@@ -12,9 +12,9 @@ import numpy as np
 from scipy.special import expit
 
 from ..errors import SignalError
-from .chain import Chain, trace_chain
+from .chain import Chain
 from .clean import Cleaned
-from .quality import Rhythm, _share, track_rhythm
+from .quality import Rhythm, _share
 
 # %% ../../nbs/2_signals/24c_evidence.ipynb #f7e8accf
 SIGNS = ("rhythm", "second", "spread", "mismatch", "match", "between")

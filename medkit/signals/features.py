@@ -25,7 +25,7 @@ from .beats import Beats, find_beats
 from .clean import Cleaned, clean
 from .hrv import HRV_INDICES
 from .recording import Recording
-from .respiration import window_starts
+from .segments import window_starts
 from .show import shade_spans
 
 # %% ../../nbs/2_signals/29_features.ipynb #e365b9e1

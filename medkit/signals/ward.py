@@ -27,7 +27,7 @@ from ..isolate import Limits
 from .evidence import check_policy
 from .reading import read_recording
 from .recording import Recording, _check_rate
-from .respiration import window_starts
+from .segments import window_starts
 from .vitals import Vitals, measure_vitals
 
 # %% ../../nbs/2_signals/27b_ward.ipynb #fdcfa436
