@@ -1950,6 +1950,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'medkit/signals/recording.py'),
                                           'medkit.signals.recording._names': ( '2_signals/recording.html#_names',
                                                                                'medkit/signals/recording.py'),
+                                          'medkit.signals.recording._only_channel': ( '2_signals/recording.html#_only_channel',
+                                                                                      'medkit/signals/recording.py'),
                                           'medkit.signals.recording._part': ( '2_signals/recording.html#_part',
                                                                               'medkit/signals/recording.py'),
                                           'medkit.signals.recording._position': ( '2_signals/recording.html#_position',

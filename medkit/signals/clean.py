@@ -15,7 +15,7 @@ from scipy.ndimage import binary_dilation, median_filter, uniform_filter1d
 from scipy.signal import butter, sosfiltfilt
 
 from ..errors import SignalError
-from .recording import Recording
+from .recording import Recording, _only_channel
 from .show import mask_to_spans, show_trace
 
 # %% ../../nbs/2_signals/23_clean.ipynb #b99b63ab
@@ -163,14 +163,7 @@ class Cleaned:
 # %% ../../nbs/2_signals/23_clean.ipynb #eb3ba870
 def _one_channel(recording: Recording, channel: str | int | None) -> Recording:
     "The channel to work on, if it is long and fast enough."
-    if not isinstance(recording, Recording):
-        raise SignalError("bad_option", "This is not a recording.", "make one with Recording or read_recording",
-                          found=type(recording).__name__, expected="a Recording")
-    if channel is None and len(recording.channels) > 1:
-        raise SignalError("bad_column", "The recording has several channels.", "choose one with channel=",
-                          found=f"{len(recording.channels)} channels",
-                          expected=f"one of: {', '.join(recording.channels)[:300]}")
-    one = recording.select(0 if channel is None else channel)
+    one = _only_channel(recording, channel)
     if one.sampling_rate_hz < _LOWEST_RATE_HZ:
         raise SignalError("bad_sampling_rate", "The sampling rate is too low for heartbeats.", "record faster",
                           found=f"{one.sampling_rate_hz:g} Hz", expected=f"at least {_LOWEST_RATE_HZ:g} Hz")

@@ -15,7 +15,7 @@ from scipy.signal import butter, find_peaks, sosfiltfilt
 
 from ..errors import SignalError
 from ..extras import require
-from .recording import Recording, _shown
+from .recording import Recording, _only_channel, _shown
 from .show import mask_to_spans, show_trace
 
 # %% ../../nbs/2_signals/25b_ecg.ipynb #aaf104ce
@@ -216,13 +216,7 @@ _METHODS = {
 # %% ../../nbs/2_signals/25b_ecg.ipynb #d257ecb7
 def _one_lead(recording: Recording, channel: str | int | None) -> Recording:
     "The channel to work on, if it is long and fast enough."
-    if not isinstance(recording, Recording):
-        raise SignalError("bad_option", "This is not a recording.", "read it with read_recording first",
-                          found=type(recording).__name__, expected="a Recording")
-    if channel is None and len(recording.channels) > 1:
-        raise SignalError("bad_column", "The recording has several channels.", "choose one with channel=",
-                          found=f"{len(recording.channels)} channels", expected=f"one of: {', '.join(recording.channels)[:300]}")
-    one = recording.select(0 if channel is None else channel)
+    one = _only_channel(recording, channel)
     if one.sampling_rate_hz < _LOWEST_RATE_HZ:
         raise SignalError("bad_sampling_rate", "The sampling rate is too low for R waves.", "record at 125 Hz or more",
                           found=f"{one.sampling_rate_hz:g} Hz", expected=f"at least {_LOWEST_RATE_HZ} Hz")

@@ -186,6 +186,18 @@ def _part(self, start_s: float, stop_s: float) -> Recording:
 
 Recording.select, Recording.part = _select, _part
 
+# %% ../../nbs/2_signals/21_recording.ipynb #e16f172a
+def _only_channel(recording: Recording, channel: str | int | None) -> Recording:
+    "The channel to work on; which one must be said if there are several."
+    if not isinstance(recording, Recording):
+        raise SignalError("bad_option", "This is not a recording.", "make one with Recording or read_recording",
+                          found=type(recording).__name__, expected="a Recording")
+    if channel is None and len(recording.channels) > 1:
+        raise SignalError("bad_column", "The recording has several channels.", "choose one with channel=",
+                          found=f"{len(recording.channels)} channels",
+                          expected=f"one of: {', '.join(recording.channels)[:300]}")
+    return recording.select(0 if channel is None else channel)
+
 # %% ../../nbs/2_signals/21_recording.ipynb #caa9f3ee
 def _show(self, channel: str | int = 0, ax: plt.Axes | None = None) -> plt.Axes:
     "Draw one channel over time; missing samples are hatched."
