@@ -350,3 +350,17 @@ def test_real_series_and_their_tables_stay_silent(real_data, tmp_path):
         (shared / "sources.private.jsonl").unlink()
         write_headers(shared, shared / "headers.csv")
         assert audit_deidentified(shared) == []
+
+
+def test_a_stamp_that_reads_like_a_date_is_no_date_but_a_date_beside_it_is(tmp_path):
+    original = Dataset()
+    original.file_meta = FileMetaDataset()
+    original.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    original.SOPClassUID, original.SOPInstanceUID, original.PatientID = CTImageStorage, "1.2.3", "7"
+    clean = deidentify(original, bytes(32))
+    *method, stamp = clean.DeidentificationMethod
+    assert stamp.startswith("stamp ") and len(stamp) == 38
+    for last, kinds in (("stamp 0a3dec45" + "0f" * 12, []), ("done 3dec45", ["date"]), ("stamp 3dec45", ["date"])):
+        clean.DeidentificationMethod = [*method, last]
+        clean.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+        assert [item.kind for item in audit_deidentified(tmp_path)] == kinds, last

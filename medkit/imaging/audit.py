@@ -177,9 +177,12 @@ def _uid_kind(tag: int, uids: list[str]) -> str:
     return "" if kept or all(_is_ours(uid) or _is_known(uid) for uid in uids if uid) else "uid"
 
 # %% ../../nbs/1_imaging/16c_audit.ipynb #a39f02b7
+_STAMP = re.compile("stamp [0-9a-f]{32}")  # what medkit writes beside the method; by chance it may hold "3dec45"
+
+
 def _own_kind(element: DataElement) -> str:
     "What the elements that tell of the cleaning itself say of a person."
-    texts = _texts(element) if dictionary_VR(element.tag) != "SQ" else []
+    texts = [text for text in _texts(element) if not _STAMP.fullmatch(text)] if dictionary_VR(element.tag) != "SQ" else []
     if any(_is_person(text) for text in texts):
         return "person_name"
     return _short_kind(element.tag, texts)
