@@ -24,7 +24,7 @@ NOTEBOOKS := $(shell find nbs -name '*.ipynb' -not -path '*/.*')
 LIBRARY := $(shell find nbs -path 'nbs/[0-9]_*' -name '*.ipynb' -not -path '*/.*')
 PYTEST := $(BIN)/python -m pytest tests --strict-markers -n 2 --dist loadgroup
 
-.PHONY: tour test check test-slow lab docs bench bench-bcg bench-dicom render weights readme export hooks wheel clean install
+.PHONY: tour test check test-slow lab docs bench bench-bcg bench-dicom bench-imaging bench-gpu render weights readme export hooks wheel clean install
 .DEFAULT_GOAL := tour
 
 install: $(INSTALLED)
@@ -59,6 +59,12 @@ docs: $(EXPORTED)
 
 bench-bcg: $(EXPORTED)
 	@$(BIN)/python benchmarks/bench_bcg.py --peers $(BENCH)
+
+bench-imaging: $(EXPORTED)
+	@$(BIN)/python benchmarks/bench_imaging.py $(BENCH)
+
+bench-gpu: $(EXPORTED)
+	@$(BIN)/python benchmarks/bench_gpu.py $(BENCH)
 
 bench-dicom: $(EXPORTED)
 	@$(BIN)/python benchmarks/bench_dicom.py $(BENCH)

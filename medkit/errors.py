@@ -74,6 +74,8 @@ _IMAGES = {
     "bad_key": "the key file for pseudonyms cannot be used",
     "frame_mismatch": "image and labels do not share one frame of reference",
     "overlapping_labels": "two labels claim one voxel",
+    "several_labels": "more than one file of labels fits an image and none was chosen",
+    "unknown_label": "a label has a number that stands for nothing",
 }
 
 # %% ../nbs/0_ground/00_errors.ipynb #2833d7d7

@@ -148,3 +148,14 @@ def test_scores_escape_and_round_trip():
 def test_scores_refuse_odd_records(odd):
     with pytest.raises(MedkitError):
         Scores.from_dict(odd)
+
+
+def test_a_unit_is_kept_and_older_records_have_none():
+    error = Metric("hd95", 4.0, 3.0, 6.0, 20.0, "ruler", 9, higher_is_better=False, unit="mm")
+    scores = Scores((error, Metric("dice", 0.8, 0.7, 0.9, 0.1, "ruler", 9)), 9)
+    assert Scores.from_dict(scores.as_dict()) == scores and "hd95 (mm)" in str(scores) and "hd95 (mm)" in scores._repr_html_()
+    older = scores.as_dict()
+    for row in older["metrics"]:
+        del row["unit"]
+    assert Scores.from_dict(older)["hd95"].unit == ""
+    assert [len(scores.show(unit=unit).get_yticks()) for unit in ("mm", "")] == [1, 1]

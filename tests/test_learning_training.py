@@ -14,9 +14,12 @@ import torch
 from medkit.errors import MedkitError, ModelError
 from medkit.imaging import Volume, simulate_abdomen
 from medkit.learning.compress import agreement, benchmark, export_onnx, open_model, quantize, quantized_share, run_model
-from medkit.learning.learner import classification_learner, evaluate, patient_scores, predict, segmentation_learner
+from medkit.learning.hardest import top_losses
+from medkit.learning.learner import classification_learner, denoising_learner, segmentation_learner, train
 from medkit.learning.loaders import read_cases, slice_loaders
+from medkit.learning.losses import DeepSupervision, DiceCrossEntropy, dice_loss
 from medkit.learning.saving import load_learner, save_learner
+from medkit.learning.scoring import evaluate, patient_scores, predict
 from medkit.learning.split import Split, patient_split
 from medkit.models import SmallClassifier, UNet
 
@@ -163,8 +166,8 @@ def test_evaluation_refuses_training_patients_and_empties(learn, dls):
 
 
 def test_perfect_and_empty_outlines_score_one_and_zero(learn, dls):
-    truth = dls.test.dataset.targets.numpy()
-    scores = evaluate(learn, dls.test, naive=lambda grey: truth)
+    answers = iter(dls.test.dataset.answers)
+    scores = evaluate(learn, dls.test, naive=lambda grey: next(answers).numpy())
     assert scores["dice pancreas"].naive == 1 and scores["iou pancreas"].naive == 1
     assert scores["dice pancreas"].patients == 4
 
@@ -310,3 +313,274 @@ def test_odd_model_files(tmp_path):
                  lambda: export_onnx(UNet(width=2), torch.rand(1, 1, 30, 30), tmp_path / "z.onnx")):
         with pytest.raises(MedkitError):
             call()
+
+
+# losses
+
+def random_scores(batch=3, classes=3, side=16, seed=0):
+    chance = torch.Generator().manual_seed(seed)
+    scores = torch.randn(batch, classes, side, side, generator=chance)
+    return scores, torch.randint(0, classes, (batch, side, side), generator=chance)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_dice_loss_is_monai_s(classes):
+    "MONAI with `batch=True`, no background and a smoothing of one is the same definition."
+    from monai.losses import DiceLoss
+
+    scores, targets = random_scores(classes=classes)
+    theirs = DiceLoss(include_background=False, to_onehot_y=True, softmax=True, batch=True, smooth_nr=1, smooth_dr=1)
+    assert dice_loss(scores.softmax(1), targets) == pytest.approx(float(theirs(scores, targets[:, None])), abs=1e-6)
+    one_by_one = DiceLoss(include_background=False, to_onehot_y=True, softmax=True, smooth_nr=1, smooth_dr=1, reduction="none")
+    expected = one_by_one(scores, targets[:, None]).flatten(1).mean(1)
+    torch.testing.assert_close(dice_loss(scores.softmax(1), targets, each=True), expected)
+
+
+def test_dice_and_cross_entropy_is_monai_s_sum():
+    from monai.losses import DiceCELoss
+
+    scores, targets = random_scores()
+    for weights in (None, torch.tensor([1.0, 2.0, 5.0])):
+        theirs = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True, smooth_nr=1, smooth_dr=1, weight=weights)
+        ours = torch.nn.functional.cross_entropy(scores, targets, weights)
+        if weights is None:
+            ours = ours + dice_loss(scores.softmax(1), targets)
+            assert DiceCrossEntropy()(scores, targets) == pytest.approx(float(ours), abs=1e-6)
+            assert float(theirs(scores, targets[:, None])) == pytest.approx(float(ours), abs=1e-6)
+        assert DiceCrossEntropy(0.0, weights)(scores, targets) == pytest.approx(float(torch.nn.functional.cross_entropy(scores, targets, weights)))
+
+
+def test_class_weights_share_out_the_dice_part():
+    scores, targets = random_scores()
+    alone = [float(dice_loss(scores.softmax(1), targets, torch.tensor(w))) for w in ([0.0, 1, 0], [0.0, 0, 1], [9.0, 1, 3])]
+    assert alone[2] == pytest.approx((alone[0] + 3 * alone[1]) / 4, abs=1e-6)
+
+
+def test_a_batch_without_the_class_has_a_loss_and_a_gradient():
+    scores = torch.zeros(2, 3, 8, 8, requires_grad=True)
+    loss = DiceCrossEntropy()(scores, torch.zeros(2, 8, 8, dtype=torch.long))
+    loss.backward()
+    assert torch.isfinite(loss) and scores.grad[:, 1:].min() > 0, "drawing what is not there is pushed down"
+    nothing = torch.stack([torch.full((2, 8, 8), 50.0), torch.zeros(2, 8, 8), torch.zeros(2, 8, 8)], 1)
+    assert DiceCrossEntropy()(nothing, torch.zeros(2, 8, 8, dtype=torch.long)) == pytest.approx(0, abs=1e-6)
+
+
+def test_losses_of_single_pictures_average_to_cross_entropy():
+    scores, targets = random_scores()
+    loss = DeepSupervision(DiceCrossEntropy(0.0))
+    whole = float(loss(scores, targets))
+    loss.reduction = "none"
+    assert loss(scores, targets).shape == (3,) and float(loss(scores, targets).mean()) == pytest.approx(whole, abs=1e-6)
+    assert float(loss((scores, scores), targets).mean()) == pytest.approx(whole, abs=1e-6)
+
+
+@pytest.mark.parametrize("odd", [(1, -1), (1,), (1, 0), [[1, 2]]])
+def test_odd_class_weights(odd):
+    with pytest.raises(ModelError, match="bad_option"):
+        DiceCrossEntropy(class_weights=odd)
+
+
+# learners
+
+VIEWS = {"one window": {"window": "pancreas"}, "three windows": {"window": ("pancreas", "liver", "bone")},
+         "stack of five": {"window": "pancreas", "stack": 5}, "stack and windows": {"window": ("pancreas", "bone"), "stack": 3}}
+
+
+class Middle(torch.nn.Module):
+    "A denoiser of one layer; answers with as many channels as there are windows."
+
+    def __init__(self, in_channels, out_channels):
+        super().__init__()
+        self.settings = {"in_channels": in_channels, "out_channels": out_channels}
+        self.layer = torch.nn.Conv2d(in_channels, out_channels, 3, padding=1)
+
+    def forward(self, pictures):
+        return self.layer(pictures)
+
+
+@pytest.fixture(scope="module")
+def pairs(cases):
+    clean = [(volume, Volume(volume.voxels, volume.affine, volume.spacing_mm, patient_key=volume.patient_key)) for volume, _ in cases]
+    shown = [(volume, (mask.labels == 10).any((1, 2))) for volume, mask in cases]
+    return {"segmentation": (cases, PANCREAS), "classification": (shown, ("no", "yes")), "denoising": (clean, None)}
+
+
+def learner_for(task, loaders, **options):
+    if task == "denoising":
+        view = loaders.train.dataset.view
+        return quiet(denoising_learner(loaders, Middle(view.channels, len(view.windows)), **options))
+    make = segmentation_learner if task == "segmentation" else classification_learner
+    return quiet(make(loaders, width=2, depth=1, **options))
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("task", ["segmentation", "classification", "denoising"])
+def test_every_learner_takes_every_view(pairs, split, task, view):
+    import matplotlib.pyplot as plt
+
+    given, classes = pairs[task]
+    loaders = slice_loaders(given, split, classes=classes, batch_size=8, device="cpu", **VIEWS[view])
+    learn = learner_for(task, loaders)
+    done = train(learn, 1)
+    assert learn.model.settings["in_channels"] == loaders.train.dataset.view.channels
+    assert len(done.rows) == 1 and np.isfinite(done.rows[0][:2]).all()
+    assert done.names[2] == {"segmentation": "dice pancreas", "classification": "accuracy", "denoising": "psnr dB"}[task]
+    learn.show_results(max_n=2)
+    plt.close("all")
+    table = top_losses(learn, loaders.test)
+    assert len(table) == len(loaders.test.dataset) and table.loss.is_monotonic_decreasing
+
+
+def test_learners_overfit_one_batch(cases, yes_no):
+    few = cases[:2], patient_split([volume.patient_key for volume, _ in cases[:2]], valid=0.5, test=0, seed=0)
+    loaders = slice_loaders(*few, window="pancreas", classes={"liver": "liver"}, batch_size=8, device="cpu")
+    learn = quiet(segmentation_learner(loaders, width=8, depth=2, fold=1))
+    train(learn, 60, 0.02)
+    drawn = predict(learn, loaders.train).argmax(1) == 1
+    truth = loaders.train.dataset.targets == 1
+    assert 2 * (drawn & truth).sum() / (drawn.sum() + truth.sum()) > 0.95
+
+
+def test_first_weights_follow_the_seed_and_leave_chance_alone(dls):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first, same, other = (segmentation_learner(dls, width=2, depth=1, seed=seed).model.head.weight for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before) and torch.equal(first, same) and not torch.equal(first, other)
+
+
+def test_training_follows_the_seed(dls):
+    def run(seed):
+        return train(quiet(segmentation_learner(dls, width=2, depth=1)), 1, seed=seed).rows
+    assert run(0) == run(0) != run(1)
+
+
+class TwoAnswers(torch.nn.Module):
+    "Two decoders on one layer, in the manner of the Double U-Net."
+
+    def __init__(self):
+        super().__init__()
+        self.settings = {"in_channels": 1, "classes": 2}
+        self.body, self.first, self.second = (torch.nn.Conv2d(*ends, 3, padding=1) for ends in ((1, 4), (4, 2), (4, 2)))
+
+    def forward(self, pictures):
+        seen = self.body(pictures).relu()
+        return (self.first(seen), self.second(seen)) if self.training else self.second(seen)
+
+
+def test_both_decoders_of_a_network_with_two_outputs_learn(dls):
+    learn = quiet(segmentation_learner(dls, TwoAnswers(), wd=0.0))
+    before = {name: values.clone() for name, values in learn.model.state_dict().items()}
+    learn.recorder.train_metrics = True
+    learn.fit_one_cycle(1, 0.01)
+    moved = {name for name, values in learn.model.state_dict().items() if not torch.equal(values, before[name])}
+    assert moved == set(before)
+    learn.recorder.train_metrics = False
+    assert predict(learn, dls.test).shape == (32, 2, 32, 32)
+
+
+def test_double_unet_trains_both_decoders(cases, split):
+    loaders = slice_loaders(cases, split, window=("pancreas", "liver", "bone"), classes=PANCREAS, batch_size=8, device="cpu")
+    learn = quiet(segmentation_learner(loaders, "DoubleUNet", width=1 / 16, wd=0.0))
+    before = {name: values.clone() for name, values in learn.model.named_parameters()}
+    train(learn, 1)
+    still = [name for name, values in learn.model.named_parameters() if torch.equal(values, before[name])]
+    assert not still
+
+
+@pytest.mark.parametrize("wrong", [
+    lambda dls: segmentation_learner(dls, UNet(3, 2)), lambda dls: segmentation_learner(dls, UNet(1, 5)),
+    lambda dls: segmentation_learner(dls, "SmallClassifier"), lambda dls: segmentation_learner(dls, breadth=3),
+    lambda dls: segmentation_learner(dls, UNet(1, 2), width=3), lambda dls: denoising_learner(dls),
+    lambda dls: segmentation_learner(dls, mixed=True), lambda dls: train(segmentation_learner(dls), 1.5),
+    lambda dls: train(segmentation_learner(dls, width=2), 1, patience=0),
+    lambda dls: train(segmentation_learner(dls, width=2), 1, patience=1, monitor="dice"),
+])
+def test_odd_settings_are_refused_in_words(dls, wrong):
+    with pytest.raises(ModelError) as caught:
+        wrong(dls)
+    assert caught.value.reason in ("bad_option", "bad_shape", "unknown_architecture")
+
+
+def test_early_stop_puts_the_best_weights_back(dls):
+    learn = quiet(segmentation_learner(dls, width=2, depth=1))
+    done = train(learn, 12, 1.0, patience=2)
+    best = min(range(len(done.rows)), key=lambda epoch: done.rows[epoch][1])
+    assert done.kept == best and len(done.rows) in (best + 3, 12)
+    with learn.no_logging():
+        assert learn.validate()[0] == pytest.approx(done.rows[best][1], rel=1e-5)
+    assert f"weights of epoch {best}" in repr(done)
+
+
+def test_a_loss_that_is_no_number_names_the_batch(cases, split):
+    loaders = slice_loaders(cases, split, window="pancreas", classes=PANCREAS, batch_size=8, device="cpu")
+    learn = quiet(segmentation_learner(loaders, width=2, depth=1))
+    volumes = list(loaders.train.dataset.volumes)
+    poisoned = volumes[1].float()
+    poisoned[3, 4, 5] = float("nan")
+    volumes[1] = poisoned
+    loaders.train.dataset.volumes = tuple(volumes)
+    patient = loaders.train.dataset.cases[1].patient
+    with pytest.raises(ModelError) as caught:
+        train(learn, 1)
+    words = str(caught.value)
+    assert caught.value.reason == "not_finite" and f": {patient} slice 3\n" in words
+    assert "epoch 0, batch " in words and "pictures that are not numbers" in words and "learning rate" in words
+
+
+def test_a_wild_learning_rate_names_its_batch(dls):
+    with pytest.raises(ModelError) as caught:
+        train(quiet(segmentation_learner(dls, width=2, depth=1)), 2, 1e30)
+    words = str(caught.value)
+    assert caught.value.reason == "not_finite" and "learning rate" in words and "pictures from 0 to 1" in words and "sim-0000" in words
+
+
+def test_fastai_s_interpretation_works(learn, dls):
+    from fastai.interpret import Interpretation
+
+    with learn.no_bar():
+        losses, positions, *_ = Interpretation.from_learner(learn, dl=dls.test).top_losses(3)
+    table = top_losses(learn, dls.test)
+    np.testing.assert_allclose(losses.numpy(), table.loss[:3], rtol=1e-4)
+    assert positions.tolist() == table.position[:3].tolist()
+
+
+def test_top_losses_by_patient_add_up(learn, dls):
+    patients = top_losses(learn, dls.test, by="patient")
+    assert len(patients) == 4 and patients.share.sum() == pytest.approx(1) and patients.loss.is_monotonic_decreasing
+    with pytest.raises(ModelError, match="empty"):
+        top_losses(learn, [])
+
+
+# the benchmark for a graphics card, its functions at a small size on the processor
+
+@pytest.fixture(scope="module")
+def bench_gpu():
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        import bench_gpu
+        yield bench_gpu
+    finally:
+        sys.path.remove(str(ROOT / "benchmarks"))
+
+
+def test_the_card_benchmark_says_so_without_a_card(bench_gpu, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert bench_gpu.main() is None
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_the_card_benchmark_s_steps_train(bench_gpu):
+    plain, ours, apart = bench_gpu.speeds("cpu", side=32, batch=2, width=1 / 16, compiled=False, warm_up=1, steps=1, repeats=1)
+    assert plain > 0 and ours > 0 and apart < 0.05
+    pictures, targets = bench_gpu.batch_of(2, 32, "cpu")
+    torch.manual_seed(0)
+    network = bench_gpu.DoubleUNet(in_channels=3, classes=2, width=1 / 16)
+    step = bench_gpu.make_step(network, pictures, targets, fast=True, compiled=False)
+    losses = [float(step()) for _ in range(8)]
+    assert losses[-1] < losses[0]
+
+
+def test_the_card_benchmark_counts_the_seconds_to_a_dice(bench_gpu):
+    few = dict(train=range(2), valid=range(100, 101), test=range(200, 201))
+    assert bench_gpu.seconds_to_dice("cpu", dice=-1.0, epochs=1, width=1 / 16, **few) > 0
+    assert bench_gpu.seconds_to_dice("cpu", dice=1.1, epochs=1, width=1 / 16, **few) is None

@@ -12,7 +12,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "BONE", "BRAIN", "LIVER", "LUNG", "MEDIASTINUM", "PANCREAS", "PRESETS", "SOFT_TISSUE", "Window", "apply_window",
             "minmax_window", "resolve_window", "to_uint8",
         ],
-        "show": ["colour_labels", "edge_letters", "label_colour", "show_picture", "thumbnail", "tile_pictures"],
+        "show": [
+            "colour_labels", "edge_letters", "hatch_labels", "label_colour", "label_texture", "show_picture", "thumbnail",
+            "tile_pictures",
+        ],
         "dicom": ["DicomImage", "read_image", "render_frame"],
         "headers": ["PERSONAL", "TECHNICAL", "read_headers", "write_headers"],
         "volume": [
@@ -23,7 +26,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "series": ["FoundSeries", "list_series", "read_series", "write_series"],
         "nifti": ["MAX_NIFTI_BYTES", "read_nifti", "read_nifti_mask", "write_nifti"],
         "segmentation": ["read_segmentation"],
-        "phantom": ["LABELS", "simulate_abdomen"],
+        "regrid": ["AIR_HU", "MAX_GRID_VOXELS", "crop", "label_box", "place", "resample"],
+        "collections": [
+            "Case", "Collection", "read_case_folder", "read_cptac_pda", "read_decathlon", "read_nih_pancreas", "read_nnunet",
+        ],
+        "anatomy": ["LABELS"],
+        "lesions": ["LOOK_ALIKES", "Finding"],
+        "noise": ["add_noise", "low_dose_sigma"],
+        "phantom": ["Patient", "describe_abdomen", "simulate_abdomen", "simulate_cohort"],
         "deid": ["deidentify", "deidentify_file", "pseudonym", "read_key"],
         "audit": ["Leftover", "audit_deidentified"],
         "png": ["encode_png"],

@@ -176,7 +176,7 @@ def _uid_kind(tag: int, uids: list[str]) -> str:
     kept = not _action(tag) and _CLASSES.search(keyword) and not re.search("SOPClass|TransferSyntax", keyword)
     return "" if kept or all(_is_ours(uid) or _is_known(uid) for uid in uids if uid) else "uid"
 
-# %% ../../nbs/1_imaging/16c_audit.ipynb #a39f02b7
+# %% ../../nbs/1_imaging/16c_audit.ipynb #324de115
 _STAMP = re.compile("stamp [0-9a-f]{32}")  # what medkit writes beside the method; by chance it may hold "3dec45"
 
 
@@ -187,7 +187,7 @@ def _own_kind(element: DataElement) -> str:
         return "person_name"
     return _short_kind(element.tag, texts)
 
-
+# %% ../../nbs/1_imaging/16c_audit.ipynb #a39f02b7
 def _value_kind(element: DataElement, moved: bool) -> str:
     "What the value of a known element is guilty of; `moved`: the file says that its dates are not the true ones."
     tag, texts, vr = element.tag, _texts(element), dictionary_VR(element.tag)

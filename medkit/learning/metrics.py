@@ -112,16 +112,26 @@ class ThresholdGuess:
         inside = [(pictures >= low) & (pictures < high) for low, high in self.bands]
         return np.select(inside, range(1, len(self.bands) + 1), default=0).astype(np.uint8)
 
-# %% ../../nbs/4_learning/44_metrics.ipynb #26ea4f0a
-def _best_band(grey: np.ndarray, wanted: np.ndarray, levels: int = 64) -> tuple[float, float]:
-    "The band of grey with the highest Dice, among all pairs of `levels` edges."
-    edges = np.linspace(0, 1, levels + 1)
-    everything = np.concatenate([[0], np.histogram(grey, edges)[0].cumsum()])
-    inside = np.concatenate([[0], np.histogram(grey[wanted], edges)[0].cumsum()])
+# %% ../../nbs/4_learning/44_metrics.ipynb #8cae604c
+_EDGES = np.linspace(0, 1, 65)  # of the 64 grey levels
+
+
+def _count_levels(dataset: SliceDataset) -> np.ndarray:  # (class, level): pixels of each class on each level
+    "How often each grey level occurs in each class, patient by patient; of several channels the first of the middle slice."
+    counts = np.zeros((len(dataset.classes), len(_EDGES) - 1), dtype=int)
+    for volume, answer in zip(dataset.volumes, dataset.answers):
+        grey, labels = dataset.view.middle(volume[:, None])[:, 0].numpy(), answer.numpy()
+        counts += [np.histogram(grey[labels == number], _EDGES)[0] for number in range(len(counts))]
+    return counts
+
+
+def _best_band(everything: np.ndarray, wanted: np.ndarray) -> tuple[float, float]:  # (level,) pixels
+    "The band of grey with the highest Dice, among all pairs of edges."
+    everything, inside = (np.concatenate([[0], count.cumsum()]) for count in (everything, wanted))
     common = inside[None, :] - inside[:, None]  # (low, high)
     overlap = 2 * common / (everything[None, :] - everything[:, None] + inside[-1]).clip(1)
     low, high = np.unravel_index(overlap.argmax(), overlap.shape)
-    return float(edges[low]), float(edges[high]) if high < levels else 2.0
+    return float(_EDGES[low]), float(_EDGES[high]) if high < len(wanted) else 2.0
 
 # %% ../../nbs/4_learning/44_metrics.ipynb #7186c628
 def fit_threshold(
@@ -131,9 +141,9 @@ def fit_threshold(
     if dataset.task != "segmentation":
         raise ModelError("bad_option", "A threshold outlines; it does not classify.", "give a dataset with masks",
                          found=dataset.task, expected="segmentation")
-    grey, targets = dataset.pictures[:, 0].numpy(), dataset.targets.numpy()
-    for number, name in enumerate(dataset.classes[1:], start=1):
-        if not (targets == number).any():
+    counts = _count_levels(dataset)
+    for name, wanted in zip(dataset.classes[1:], counts[1:]):
+        if not wanted.any():
             raise ModelError("one_class", f"No slice shows {name!r}.", "train on patients who have it",
                              found="0 pixels", expected="at least 1 pixel")
-    return ThresholdGuess(tuple(_best_band(grey, targets == number) for number in range(1, len(dataset.classes))))
+    return ThresholdGuess(tuple(_best_band(counts.sum(0), wanted) for wanted in counts[1:]))

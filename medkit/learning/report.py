@@ -92,6 +92,7 @@ class Metric:
     naive_name: str  # what the naive guess is
     patients: int  # number of patients scored
     higher_is_better: bool = True
+    unit: str = ""  # "mm", "ml", "dB"; empty for a share
 
     def __post_init__(self):
         numbers = (self.value, self.low, self.high, self.naive)
@@ -108,8 +109,17 @@ class Metric:
         return self.low > self.naive if self.higher_is_better else self.high < self.naive
 
     def __repr__(self):
-        return (f"{self.name} {self.value:.3f} [{self.low:.3f}, {self.high:.3f}], {self.naive_name} {self.naive:.3f}, "
-                f"n = {self.patients} patients")
+        return _describe_metric(self)
+
+# %% ../../nbs/4_learning/40_report.ipynb #e58da5fa
+def _with_unit(metric: Metric) -> str:
+    return f"{metric.name} ({metric.unit})" if metric.unit else metric.name
+
+
+def _describe_metric(m: Metric) -> str:
+    "One line with interval and naive guess."
+    words = f"{_with_unit(m)} {m.value:.3f} [{m.low:.3f}, {m.high:.3f}]"
+    return f"{words}, {m.naive_name} {m.naive:.3f}, n = {m.patients} patients"
 
 # %% ../../nbs/4_learning/40_report.ipynb #54e8e80e
 _NOT_CLINICAL = "not for clinical use"
@@ -117,11 +127,11 @@ _NOT_CLINICAL = "not for clinical use"
 
 def _score_lines(scores) -> Iterator[str]:
     "The lines of the printed table."
-    wide = max([len(metric.name) for metric in scores.metrics] + [6])
+    wide = max([len(_with_unit(metric)) for metric in scores.metrics] + [6])
     yield f"{'metric':{wide}}  value  95 % interval   naive guess"
     for m in scores.metrics:
         mark = "" if m.beats_naive else "   not better"
-        yield f"{m.name:{wide}}  {m.value:.3f}  [{m.low:.3f}, {m.high:.3f}]  {m.naive:.3f} {m.naive_name}{mark}"
+        yield f"{_with_unit(m):{wide}}  {m.value:.3f}  [{m.low:.3f}, {m.high:.3f}]  {m.naive:.3f} {m.naive_name}{mark}"
     yield f"n = {scores.patients} patients; interval by patient bootstrap"
     yield from scores.notes
     yield _NOT_CLINICAL
@@ -139,7 +149,7 @@ def _score_page(scores) -> str:
     "The table as HTML; every word is escaped."
     cell = "<td style='text-align:left'>{}</td>".format
     rows = [("metric", "value", "95 % interval", "naive guess", "better than naive"), *(
-        (m.name, f"{m.value:.3f}", f"{m.low:.3f} to {m.high:.3f}", f"{m.naive:.3f} ({m.naive_name})",
+        (_with_unit(m), f"{m.value:.3f}", f"{m.low:.3f} to {m.high:.3f}", f"{m.naive:.3f} ({m.naive_name})",
          "yes" if m.beats_naive else "no") for m in scores.metrics
     )]
     table = "".join(f"<tr>{''.join(cell(html.escape(word)) for word in row)}</tr>" for row in rows)
@@ -147,16 +157,16 @@ def _score_page(scores) -> str:
     return f"<table>{table}</table><small>{notes}</small>"
 
 
-def _draw_scores(scores, ax: plt.Axes) -> plt.Axes:
-    "A dot and its interval a metric, and a cross for the naive guess."
-    for row, m in enumerate(scores.metrics):
+def _draw_scores(metrics: Sequence[Metric], patients: int, ax: plt.Axes) -> plt.Axes:
+    "A dot and its interval a metric, and a cross for the naive guess; all of one unit."
+    for row, m in enumerate(metrics):
         ax.plot([m.low, m.high], [row, row], color=OKABE_ITO["blue"], linewidth=3)
         words = (None, None) if row else ("score, 95 % interval", "naive guess")
         ax.plot(m.value, row, "o", color=OKABE_ITO["blue"], markersize=8, label=words[0])
         ax.plot(m.naive, row, "x", color=OKABE_ITO["red"], markersize=9, mew=2.5, label=words[1])
-    names = [m.name for m in scores.metrics]
+    names = [m.name for m in metrics]
     ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5),
-           xlabel=f"score (n = {scores.patients} patients, {_NOT_CLINICAL})")
+           xlabel=f"{metrics[0].unit or 'score'} (n = {patients} patients, {_NOT_CLINICAL})")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
     return ax
 
@@ -194,8 +204,10 @@ class Scores:
     def from_dict(cls, record: dict) -> "Scores":  # what `as_dict` gave
         return _read_scores(cls, record)
 
-    def show(self, ax: plt.Axes | None = None) -> plt.Axes:
-        return _draw_scores(self, axes_or_new(ax, (6, 0.8 + 0.5 * len(self.metrics))))
+    def show(self, ax: plt.Axes | None = None, unit: str | None = None) -> plt.Axes:  # unit: "mm"; None: of the first metric
+        unit = self.metrics[0].unit if unit is None else unit
+        metrics = [metric for metric in self.metrics if metric.unit == unit]
+        return _draw_scores(metrics, self.patients, axes_or_new(ax, (6, 0.8 + 0.5 * len(metrics))))
 
     __repr__, __str__, _repr_html_ = _short_scores, _printed_scores, _score_page
 

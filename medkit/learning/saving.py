@@ -18,25 +18,35 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
+from .. import models
 from ..errors import MedkitError, ModelError
 from ..files import atomic_write
-from ..imaging.window import Window
-from .learner import classification_learner, segmentation_learner
+from .crops import Crop
+from .learner import classification_learner, denoising_learner, segmentation_learner
 from .loaders import SliceDataset, SliceLoader, SliceLoaders
-from ..models.classifier import SmallClassifier
-from ..models.unet import UNet
+from .view import View
 
 # %% ../../nbs/4_learning/46_saving.ipynb #28834d58
-ARCHITECTURES = MappingProxyType({"SmallClassifier": SmallClassifier, "UNet": UNet})
+ARCHITECTURES = MappingProxyType({name: getattr(models, name) for name in (
+    "SmallClassifier", "UNet", "DoubleUNet", "NamedClassifier", "NamedUNet",
+    "ConvAutoencoder", "RowLSTMAutoencoder", "SliceConvLSTM")})
 
-# %% ../../nbs/4_learning/46_saving.ipynb #0f416744
-_WEIGHTS, _CARD, _FORMAT = "weights.safetensors", "model.json", "medkit-model-1"
+# %% ../../nbs/4_learning/46_saving.ipynb #51e3f799
+_WEIGHTS, _CARD, _FORMAT = "weights.safetensors", "model.json", "medkit-model-2"
 
 
 def _seal(card: Mapping) -> str:
     "SHA-256 of the card's content, its own seal left out."
     content = {name: value for name, value in card.items() if name != "seal"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+# %% ../../nbs/4_learning/46_saving.ipynb #0f416744
+def _learnt(dataset: SliceDataset) -> dict:
+    "What the training slices were: how many of how many patients, their size and spacing."
+    spacings = sorted({tuple(case.spacing_mm) for case in dataset.cases})
+    sizes = sorted({tuple(volume.shape[1:]) for volume in dataset.volumes})
+    return {"patients": len(set(dataset.patients)), "slices": len(dataset), "sizes": [list(size) for size in sizes[:20]],
+            "spacings_mm": [list(spacing) for spacing in spacings[:20]]}
 
 
 def _card(network: nn.Module, dataset: SliceDataset, weights: bytes, notes: Mapping) -> dict:
@@ -47,7 +57,9 @@ def _card(network: nn.Module, dataset: SliceDataset, weights: bytes, notes: Mapp
         "settings": network.settings,
         "task": dataset.task,
         "classes": list(dataset.classes),
-        "window": dataset.window.as_dict(),
+        "view": dataset.view.as_dict(),
+        "crop": dataset.crop and dataset.crop.as_dict(),
+        "learnt": _learnt(dataset),
         "notes": dict(notes),
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
@@ -140,20 +152,26 @@ def _read_card(folder: Path) -> dict:
     return card
 
 # %% ../../nbs/4_learning/46_saving.ipynb #139a7f86
+_LEARNERS = MappingProxyType({"segmentation": segmentation_learner, "classification": classification_learner,
+                              "denoising": denoising_learner})
+
+
 def _sane_fields(card: dict) -> bool:
     "The fields are there, of the right kind, and do not contradict each other; anyone can write a seal."
-    kinds = {"architecture": str, "settings": dict, "task": str, "classes": list, "window": dict, "sha256": str}
-    if not all(isinstance(card.get(name), kind) for name, kind in kinds.items()):
+    kinds = {"architecture": str, "settings": dict, "task": str, "classes": list, "view": dict, "learnt": dict, "sha256": str}
+    if not all(isinstance(card.get(name), kind) for name, kind in kinds.items()) or card["task"] not in _LEARNERS:
         return False
-    classes = card["classes"]
-    if not all(isinstance(name, str) for name in classes) or not 2 <= len(set(classes)) == len(classes) <= 255:
+    classes, (least, most) = card["classes"], (0, 0) if card["task"] == "denoising" else (2, 255)
+    if not all(isinstance(name, str) for name in classes) or not least <= len(set(classes)) == len(classes) <= most:
         return False
     try:
-        Window(**card["window"])
-    except (MedkitError, TypeError, ValueError, OverflowError):
+        channels = View.from_dict(card["view"]).channels
+        card["crop"] is None or Crop.from_dict(card["crop"])
+    except (MedkitError, KeyError):
         return False
-    known = card["task"] in ("segmentation", "classification")
-    return known and card["settings"].get("classes", len(classes)) == len(classes)
+    settings = card["settings"]
+    ends = settings.get("classes", len(classes)) if least else settings.get("out_channels", 1)
+    return ends == (len(classes) if least else len(card["view"]["windows"])) and settings.get("in_channels", channels) == channels
 
 # %% ../../nbs/4_learning/46_saving.ipynb #22043d3a
 _UNFIT = ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError  # wrong sizes and kinds
@@ -171,8 +189,7 @@ def _read_network(folder: Path, card: dict, networks: Mapping[str, type]) -> nn.
         content = _read_file(folder / _WEIGHTS, *_weight_sizes(networks[card["architecture"]], card["settings"]))
         if hashlib.sha256(content).hexdigest() != card["sha256"]:
             raise _broken(f"{_WEIGHTS} does not fit its checksum")
-        network = networks[card["architecture"]](**card["settings"])
-        network.load_state_dict(load(content))
+        network = _filled(networks[card["architecture"]], card["settings"], load(content))
     except ModelError as error:
         raise error if error.reason == "bad_model_file" else _broken(_CARD, error) from error
     except (*_UNFIT, SafetensorError) as error:
@@ -188,15 +205,28 @@ def _weight_sizes(network: type, settings: dict) -> tuple[int, int]:
         values = sum(values.numel() for values in network(**settings).state_dict().values())
     return values, 8 * values + 1_000_000
 
+# %% ../../nbs/4_learning/46_saving.ipynb #3345173f
+def _filled(network: type, settings: dict, weights: Mapping[str, torch.Tensor]) -> nn.Module:
+    "The network with its weights; those of medkit are not given random ones first."
+    if network not in ARCHITECTURES.values():
+        built = network(**settings)
+        built.load_state_dict(weights)
+        return built
+    with torch.device("meta"):
+        built = network(**settings)
+    built.load_state_dict(weights, assign=True)
+    if any(values.is_meta for values in built.buffers()):  # tables that are computed and not saved
+        built = network(**settings)
+        built.load_state_dict(weights)
+    return built
+
 # %% ../../nbs/4_learning/46_saving.ipynb #e391d36d
 def _empty_loaders(card: dict) -> SliceLoaders:
-    "Loaders of the right task, classes and window, without a slice."
-    shape = (0, 8, 8) if card["task"] == "segmentation" else (0,)
-    dataset = SliceDataset(
-        torch.zeros(0, 1, 8, 8), torch.zeros(shape, dtype=torch.uint8), (), tuple(card["classes"]),
-        Window(**card["window"]),
-    )
-    return SliceLoaders(*(SliceLoader(dataset, bs=16, num_workers=0) for _ in range(2)))
+    "Loaders of the right task, classes and view, without a slice."
+    targets = torch.zeros(0) if card["task"] == "classification" else torch.zeros(0, 8, 8)
+    crop = card["crop"] and Crop.from_dict(card["crop"])
+    dataset = SliceDataset(torch.zeros(0, 8, 8), targets, (), card["classes"], View.from_dict(card["view"]), crop)
+    return SliceLoaders(*(SliceLoader(dataset, bs=16, num_workers=0, device="cpu") for _ in range(2)), device="cpu")
 
 # %% ../../nbs/4_learning/46_saving.ipynb #6716a4d1
 def load_learner(
@@ -216,11 +246,11 @@ def load_learner(
     network = _read_network(folder, card, {**ARCHITECTURES, **(networks or {})})
     dls = dls or _empty_loaders(card)
     given = dls.train.dataset
-    if (list(given.classes), given.window.as_dict(), given.task) != (card["classes"], card["window"], card["task"]):
+    view = View.from_dict(card["view"])
+    if (list(given.classes), given.view, given.task) != (card["classes"], view, card["task"]):
         raise ModelError(
             "bad_option", "The loaders do not fit the model.",
-            "use the window and the classes it was trained with", found=f"{given.window}, {given.classes}",
-            expected=f"{card['window']}, {card['classes']}",
+            "use the windows, the stack and the classes it was trained with", found=f"{given.view}, {given.classes}",
+            expected=f"{view}, {card['classes']}",
         )
-    make = segmentation_learner if card["task"] == "segmentation" else classification_learner
-    return make(dls, network)
+    return _LEARNERS[card["task"]](dls, network)

@@ -5,8 +5,13 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "blocks": ["check_pictures", "conv_block", "count_parameters"],
+        "blocks": ["check_pictures", "conv_block", "count_macs", "count_parameters", "draw_flow"],
         "classifier": ["SmallClassifier"],
         "unet": ["UNet"],
+        "double_unet": ["ASPP", "DoubleUNet", "SqueezeExcite", "load_vgg19"],
+        "named": ["NamedClassifier", "NamedUNet", "named", "trained_weights"],
+        "autoencoder": ["ConvAutoencoder"],
+        "row_lstm": ["RowLSTMAutoencoder"],
+        "slice_conv_lstm": ["SliceConvLSTM"],
     },
 )

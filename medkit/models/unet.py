@@ -16,42 +16,42 @@ from .blocks import check_pictures, conv_block
 class UNet(nn.Module):
     """One score per class and pixel, after Ronneberger et al. 2015 (arXiv 1505.04597), with batch normalisation.
 
-    Reasons: `bad_shape` for pictures whose sides do not divide by 2 ** depth; `bad_option` for impossible settings.
-    """
+    Reasons: `bad_shape` for pictures whose sides do not divide by fold * 2 ** depth; `bad_option` for impossible settings."""
 
     def __init__(
         self,
         in_channels: int = 1,  # channels of a picture
         classes: int = 2,  # classes, background included
-        width: int = 16,  # channels at full size; each level down doubles them
+        width: int = 16,  # channels of the first block; each level down doubles them
         depth: int = 3,  # times the picture is halved
+        fold: int = 1,  # squares of so many pixels a side become channels at the door, and pixels again at the end
     ):
         super().__init__()
-        self.settings = _checked_settings(in_channels, classes, width, depth)
+        self.settings = _checked_settings(in_channels, classes, width, depth, fold)
         channels = [width * 2**level for level in range(depth + 1)]
-        self.down = nn.ModuleList(conv_block(a, b) for a, b in zip([in_channels] + channels, channels))
+        self.down = nn.ModuleList(conv_block(a, b) for a, b in zip([in_channels * fold**2] + channels, channels))
         self.up = nn.ModuleList(conv_block(a + b, a) for a, b in zip(channels, channels[1:]))
-        self.shrink, self.enlarge = nn.MaxPool2d(2), nn.Upsample(scale_factor=2, mode="nearest")
-        self.head = nn.Conv2d(width, classes, 1)
+        self.shrink, self.enlarge = nn.MaxPool2d(2), nn.Upsample(scale_factor=2)
+        self.head = nn.Conv2d(width, classes * fold**2, 1)
+        self.fold, self.unfold = (nn.PixelUnshuffle(fold), nn.PixelShuffle(fold)) if fold > 1 else (nn.Identity(),) * 2
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:  # (batch, class, row, column) scores
-        check_pictures(pictures, self.settings["in_channels"], 2 ** self.settings["depth"])
-        bridges = [self.down[0](pictures)]  # level n: (batch, width * 2 ** n, row / 2 ** n, column / 2 ** n)
+        check_pictures(pictures, self.settings["in_channels"], self.settings["fold"] * 2 ** self.settings["depth"])
+        bridges = [self.down[0](self.fold(pictures))]  # level n: (batch, width * 2 ** n, row / fold / 2 ** n, ...)
         for block in self.down[1:]:
-            bridges.append(block(self.shrink(bridges[-1])))
-        seen = bridges.pop()
-        for block, bridge in zip(reversed(self.up), reversed(bridges)):
-            seen = block(torch.cat([bridge, self.enlarge(seen)], dim=1))
-        return self.head(seen)
+            bridges.append(seen := block(self.shrink(bridges[-1])))
+        for block, bridge in zip(reversed(self.up), bridges[-2::-1]):
+            seen = block(torch.cat([bridge, self.enlarge(seen)], dim=1))  # one level up: half the channels, twice the sides
+        return self.unfold(self.head(seen))  # (batch, classes * fold ** 2, row / fold, ...) -> (batch, classes, row, column)
 
 # %% ../../nbs/3_models/32_unet.ipynb #6c5c33b0
-def _checked_settings(in_channels: int, classes: int, width: int, depth: int) -> dict:
+def _checked_settings(in_channels: int, classes: int, width: int, depth: int, fold: int) -> dict:
     "The settings of a U-Net, or `ModelError`."
-    numbers = (in_channels, classes, width, depth)
-    if not all(isinstance(n, int) for n in numbers) or min(numbers) < 1 or classes < 2 or depth > 10:
+    settings = {"in_channels": in_channels, "classes": classes, "width": width, "depth": depth, "fold": fold}
+    if not all(type(n) is int for n in settings.values()) or min(settings.values()) < 1 or classes < 2 or max(depth, fold) > 10:
         raise ModelError(
             "bad_option", "A U-Net needs at least one channel, one level and two classes.", "correct the settings",
-            found=f"in_channels={in_channels}, classes={classes}, width={width}, depth={depth}"[:200],
-            expected="whole numbers from 1; classes, background included, from 2; depth up to 10",
+            found=", ".join(f"{name}={value}" for name, value in settings.items())[:200],
+            expected="whole numbers from 1; classes, background included, from 2; depth and fold up to 10",
         )
-    return {"in_channels": in_channels, "classes": classes, "width": width, "depth": depth}
+    return settings

@@ -7,7 +7,6 @@ __all__ = ['Strip', 'strip_text', 'strip_png', 'StripChart', 'step', 'restart', 
            'chart_strip']
 
 # %% ../../nbs/7_faces/72_strip.ipynb #d39038d9
-import base64
 import math
 import textwrap
 from collections import deque
@@ -26,7 +25,7 @@ from ..signals.show import shade_spans, show_trace
 from ..signals.stream import BcgStream
 from ..signals.vitals import Vitals, VitalsRow
 from .trace import _heart_words, _withheld_windows, _within
-from .viewer import live_text, radio_strip, small_png
+from .viewer import live_text, radio_strip, small_png, still_bundle
 
 # %% ../../nbs/7_faces/72_strip.ipynb #0372a31d
 class _CausalBand:
@@ -225,9 +224,8 @@ def _redraw(chart: StripChart) -> None:
 
 def _with_still(bundle: dict, chart: StripChart) -> tuple[dict, dict]:
     "The widget, with a still picture for pages on which no kernel runs."
-    still = base64.b64encode(small_png(strip_png(chart.strip, chart.length.value))).decode()
     words = f"A strip chart after {chart.strip.now_s:g} s. {strip_text(chart.strip)}"
-    return {**bundle, "image/png": still}, {"image/png": {"alt": words}}
+    return still_bundle(bundle, strip_png(chart.strip, chart.length.value), words)
 
 # %% ../../nbs/7_faces/72_strip.ipynb #05b7ec04
 def step(

@@ -6,7 +6,6 @@
 __all__ = ['Trace', 'lay_out', 'trace_png', 'trace_text', 'TraceViewer', 'show_at', 'press', 'view_recording', 'trace_strip']
 
 # %% ../../nbs/7_faces/71_trace.ipynb #19b4f51f
-import base64
 import math
 import os
 import textwrap
@@ -25,7 +24,7 @@ from ..signals.recording import Recording
 from ..signals.show import mask_to_spans, show_trace, spans_to_mask
 from ..signals.vitals import Vitals
 from .marks import Marks, add_beat, fingerprint, move_beat, nearest_beat, remove_beat, save_marks, undo
-from .viewer import live_text, radio_strip, small_png
+from .viewer import live_text, radio_strip, small_png, still_bundle
 
 # %% ../../nbs/7_faces/71_trace.ipynb #faa445bd
 @dataclass(frozen=True, eq=False)
@@ -395,8 +394,7 @@ def _words(viewer: TraceViewer) -> str:
 
 def _with_still(bundle: dict, viewer: TraceViewer) -> tuple[dict, dict]:
     "The widget, with a still picture for pages on which no kernel runs."
-    still = base64.b64encode(small_png(trace_png(*_drawn(viewer), cursor_s=viewer.cursor.value))).decode()
-    return {**bundle, "image/png": still}, {"image/png": {"alt": _words(viewer)}}
+    return still_bundle(bundle, trace_png(*_drawn(viewer), cursor_s=viewer.cursor.value), _words(viewer))
 
 # %% ../../nbs/7_faces/71_trace.ipynb #fb4394e0
 def _set_range(slider: widgets.FloatSlider, low: float, high: float, value: float) -> None:
