@@ -236,3 +236,18 @@ def test_odd_input_is_refused_in_plain_words(use):
     with pytest.raises(ImageError) as caught:
         use(volume, mask)
     assert caught.value.hint and len(str(caught.value)) < 600
+
+
+def test_labels_move_nowhere_when_voxels_are_halved():
+    "Every share is a half at the border: ties must not all fall to one side."
+    labels = np.zeros((14, 24, 24), np.uint8)
+    z, y, x = np.indices(labels.shape) - np.array([6.5, 11.5, 11.5])[:, None, None, None]
+    labels[(z / 4.3) ** 2 + (y / 5.2) ** 2 + (x / 7.4) ** 2 < 1] = 1
+    coarse = Mask(labels, {0: "background", 1: "organ"}, axial_affine((10.0, 8.0, 8.0), (0.0, 0.0, 0.0)), (10.0, 8.0, 8.0))
+    fine = resample(coarse, (10.0, 4.0, 4.0))
+    middle = lambda mask: (np.argwhere(mask.labels) @ mask.affine[:3, :3].T + mask.affine[:3, 3]).mean(0)  # noqa: E731
+    assert np.abs(middle(fine) - middle(coarse)).max() < 1.0
+    assert abs((fine.labels > 0).sum() / (4 * (labels > 0).sum()) - 1) < 0.05
+    for axis in range(3):
+        turned = replace(coarse, labels=np.ascontiguousarray(np.flip(labels, axis)))
+        assert (np.flip(resample(turned, (10.0, 4.0, 4.0)).labels, axis) != fine.labels).mean() < 1e-4

@@ -203,16 +203,23 @@ def _shares(labels: np.ndarray, to_old: np.ndarray, covered: np.ndarray) -> list
     found.append((0, tuple(map(slice, (0, 0, 0), covered.shape)), left))
     return sorted(found, key=lambda one: one[2].sum(dtype=float))
 
-
+# %% ../../nbs/1_imaging/15c_regrid.ipynb #2b8d8347
 def _highest(share: np.ndarray, count: int) -> np.ndarray:  # bool
-    "The `count` voxels with the largest shares; among equal ones those that come first. Fewer where fewer have a share."
+    "About `count` voxels of the largest share; among equals those with more of the label around, in no direction."
     values = share[share > 1e-3]
     count = min(count, len(values))
-    level = np.partition(values, len(values) - count)[len(values) - count] if count > 0 else np.inf
+    if count <= 0:
+        return np.zeros(share.shape, bool)
+    level = np.partition(values, len(values) - count)[len(values) - count]
     chosen = share > level + 1e-4
-    equal = np.flatnonzero((share >= level - 1e-4) & ~chosen)
-    chosen.flat[equal[:count - np.count_nonzero(chosen)]] = True
-    return chosen
+    equal, left = (share >= level - 1e-4) & ~chosen, count - np.count_nonzero(chosen)
+    if np.count_nonzero(equal) <= left:
+        return chosen | equal
+    deep = ndimage.gaussian_filter(share, 1.0)
+    enough = np.sort(deep[equal])[-left] if left else np.inf
+    surely, perhaps = equal & (deep > enough + 1e-5), equal & (np.abs(deep - enough) <= 1e-5)
+    over, under = np.count_nonzero(surely | perhaps) - left, left - np.count_nonzero(surely)
+    return chosen | surely | perhaps if over <= under else chosen | surely
 
 # %% ../../nbs/1_imaging/15c_regrid.ipynb #cbd33800
 def _voted(labels: np.ndarray, to_old: np.ndarray, covered: np.ndarray) -> np.ndarray:
