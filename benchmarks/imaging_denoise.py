@@ -25,14 +25,13 @@ from medkit.models import ConvAutoencoder, RowLSTMAutoencoder, SliceConvLSTM, UN
 SIGMA_HU, CORRELATION_MM, WINDOW = 47, 4.5, Window(40, 400)
 PATIENTS = (*range(25), *range(100, 106), *range(200, 212))  # 25 to learn from, 6 to choose by, 12 to judge by
 SECONDS, BAR_DB, LEAD_DB = 40, 28.0, 1.5
-PEERS_NOISY, PEERS_GAUSSIAN = 18.6, 24.1
 
 
 class FiveSliceUNet(UNet):
-    "A U-Net that gets the five slices as channels and draws the noise: is the memory of the ConvLSTM worth its time?"
+    "The U-Net of `SliceConvLSTM` alone, with the five slices as channels: is the memory worth its time?"
 
     def __init__(self):
-        super().__init__(5, 2, 32, 2, fold=2)
+        super().__init__(5, 2, 16, 2, fold=2)
         torch.nn.init.zeros_(self.head.weight)
 
     def forward(self, pictures):
@@ -40,9 +39,9 @@ class FiveSliceUNet(UNet):
 
 
 NETWORKS = {  # name: slices of the stack, network, peak of the learning rate
-    "slice ConvLSTM, five slices": (5, SliceConvLSTM, 0.012),
-    "U-Net, five slices as channels": (5, FiveSliceUNet, 0.012),
-    "convolutional autoencoder": (1, ConvAutoencoder, 0.012),
+    "slice ConvLSTM, five slices": (5, SliceConvLSTM, 0.02),
+    "U-Net, five slices as channels": (5, FiveSliceUNet, 0.02),
+    "convolutional autoencoder": (1, ConvAutoencoder, 0.02),
     "row LSTM autoencoder": (1, RowLSTMAutoencoder, 0.003),
 }
 

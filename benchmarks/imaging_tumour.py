@@ -24,7 +24,7 @@ from medkit.learning.metrics import dice
 TRAIN, VALID, TEST = 240, 80, 200  # patients
 SHAPE, HEIGHT_MM, WIDTH_MM = (28, 160, 160), 140.0, {"A": 384.0, "B": 410.0}
 SEEDS = (0, 1, 2)  # of the three trainings
-ORGAN_EPOCHS, TUMOUR_EPOCHS = 2, 5
+ORGAN_PATIENTS, ORGAN_EPOCHS, TUMOUR_EPOCHS = 80, 2, 4
 COARSE, FINE = Field((5, 6, 6), (64, 64)), Field((5, 2.4, 2.4), (48, 80))
 GLAND = ("pancreas", "tumour", "duct", "cyst")
 SCANNERS = dict(offset_hu=30.0, contrast=0.25, noise_hu=20.0, gamma=0.0, value_chance=0.5, rotation_deg=12.0, zoom=0.15)
@@ -66,13 +66,14 @@ def patients(quick: bool) -> dict[str, list[Stored]]:
 
 def fit(train: list[Stored], valid: list[Stored], seed: int) -> tuple[TwoStage, float]:
     "The two stages, and the processor seconds of both trainings."
-    cases, start = [*train, *valid[:20]], time.process_time()  # 20 to watch the training by
-    split = Split([case.patient_key for case in cases], train=range(len(train)), valid=range(len(train), len(cases)), test=[])
-    organ = fit_outliner(cases, split, COARSE, {"gland": GLAND}, window=Window(40, 400), epochs=ORGAN_EPOCHS, seed=seed, quiet=True,
-                         batch_size=16, augment=Augment(**SCANNERS), learner={"width": 8, "fold": 1})
-    tumour = fit_outliner(cases, split, FINE, {name: [name] for name in GLAND}, around=GLAND, level_hu=90.0, stack=3,
-                          window=(Window(90, 140), Window(40, 400)), epochs=TUMOUR_EPOCHS, seed=seed, quiet=True, batch_size=16,
-                          augment=Augment(**SCANNERS))
+    start, watched, few = time.process_time(), valid[:10], train[:ORGAN_PATIENTS]
+    parted = lambda some: Split([case.patient_key for case in [*some, *watched]], range(len(some)),  # noqa: E731
+                                range(len(some), len(some) + len(watched)), [])
+    organ = fit_outliner([*few, *watched], parted(few), COARSE, {"gland": GLAND}, window=Window(40, 400), epochs=ORGAN_EPOCHS,
+                         seed=seed, quiet=True, augment=Augment(**SCANNERS))
+    tumour = fit_outliner([*train, *watched], parted(train), FINE, {name: [name] for name in GLAND}, around=GLAND, level_hu=90.0, stack=3,
+                          window=(Window(90, 140), Window(40, 400)), epochs=TUMOUR_EPOCHS, seed=seed, quiet=True, batch_size=8,
+                          augment=Augment(**SCANNERS), sampling="classes")
     return TwoStage(organ, tumour, signs=("duct",)), time.process_time() - start
 
 

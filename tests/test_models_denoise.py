@@ -48,13 +48,13 @@ def test_exact_sizes():
     "By hand from the layers; multiplications are counted at 128 x 128."
     pair = lambda a, b: 9 * a * b + 9 * b * b + 4 * b
     lstm = lambda into, hidden: 2 * 4 * hidden * (into + hidden + 2)
-    unet = pair(12, 24) + pair(24, 48) + pair(48, 96) + pair(72, 24) + pair(144, 48) + 25 * 4
+    unet = pair(8, 16) + pair(16, 32) + pair(32, 64) + pair(48, 16) + pair(96, 32) + 17 * 4
     waist = pair(4, 32) + pair(32, 64) + pair(64, 32) + pair(32, 32) + 33 * 4
     assert count_parameters(ConvAutoencoder()) == waist == 112_516
     assert count_parameters(RowLSTMAutoencoder()) == 2 * (lstm(128, 128) + 257 * 128) == 594_176
-    assert count_parameters(SliceConvLSTM()) == 9 * 4 * 32 + 32 + 9 * 8 * 32 + unet == 271_524
-    memory = 64 * 64 * 9 * 32 * (5 * 4 + 4 * 8)  # five looks, two recalls from each side
-    assert count_macs(SliceConvLSTM(), (1, 5, 128, 128)) - count_macs(UNet(12, 4, 24, 2), (1, 12, 64, 64)) == memory
+    assert count_parameters(SliceConvLSTM()) == 9 * 4 * 16 + 16 + 9 * 4 * 16 + unet == 120_532
+    memory = 64 * 64 * 9 * 16 * (5 * 4 + 4 * 4)  # five looks, two recalls from each side
+    assert count_macs(SliceConvLSTM(), (1, 5, 128, 128)) - count_macs(UNet(8, 4, 16, 2), (1, 8, 64, 64)) == memory
 
 
 @each
@@ -135,7 +135,7 @@ def test_a_small_training_beats_the_noise_by_three_decibels():
 
     noisy, clean = (torch.cat(part) for part in zip(*map(pair, range(6))))
     torch.manual_seed(0)
-    network = SliceConvLSTM(3, width=16).to(memory_format=torch.channels_last)
+    network = SliceConvLSTM(3).to(memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(network.parameters())
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.01, total_steps=150)
     for _ in range(150):

@@ -18,22 +18,18 @@ from .loaders import SliceDataset
 from .view import neighbours
 
 # %% ../../nbs/4_learning/45d_restore.ipynb #945e4d11
-def _taken_away(learn: Learner, dataset: SliceDataset, volume: Volume, batch_size: int) -> np.ndarray:
-    "What the network takes away from each voxel, in the unit of the volume: float32 (slice, row, column)."
+def _answers(learn: Learner, dataset: SliceDataset, volume: Volume, batch_size: int) -> np.ndarray:
+    "What the network makes of each slice, grey: float32 (slice, row, column), 0 to 1 within the window."
     view, network = dataset.view, learn.model
     values = torch.from_numpy(np.ascontiguousarray(volume.voxels, dtype=np.float32))
-    black, white = view.windows[0].limits
-    device, training, parts = next(network.parameters()).device, network.training, []
+    device, training = next(network.parameters()).device, network.training
     network.eval()
     try:
         with torch.inference_mode():
-            for rows in neighbours(len(values), view.stack).split(batch_size):
-                grey = view(values[rows])
-                seen = view.middle(values[rows[:, view.stack // 2]][:, None])[:, 0]
-                parts.append(seen - network(grey.to(device))[:, 0].float().cpu())
+            batches = neighbours(len(values), view.stack).split(batch_size)
+            return torch.cat([network(view(values[rows]).to(device))[:, 0].float().cpu() for rows in batches]).numpy()
     finally:
         network.train(training)
-    return torch.cat(parts).numpy() * (white - black)
 
 # %% ../../nbs/4_learning/45d_restore.ipynb #b857c1f9
 def denoise(
@@ -41,7 +37,7 @@ def denoise(
     volume: Volume,  # in the unit that it was trained on
     batch_size: int = 16,  # slices at a time
 ) -> Volume:  # the same frame and kind of voxels
-    """`volume` less what the network takes for noise; what its window cuts off stays as it was.
+    """`volume` as the network restores it; what it takes for black or white stays as it was.
 
     Reasons: `bad_option` (a learner for another task, no volume, several windows), `bad_shape` (sides the network does not take).
     """
@@ -52,7 +48,8 @@ def denoise(
                          "make one: denoising_learner(dls)",
                          found=f"{type(volume).__name__}, {getattr(dataset, 'task', type(learn).__name__)}",
                          expected="a learner of denoising_learner, and a Volume")
-    restored = volume.voxels - _taken_away(learn, dataset, volume, batch_size)
+    grey, (black, white) = _answers(learn, dataset, volume, batch_size), dataset.window.limits
+    restored = np.where((grey > 0.01) & (grey < 0.99), black + (white - black) * grey, volume.voxels)
     if volume.voxels.dtype.kind in "iu":
         info = np.iinfo(volume.voxels.dtype)
         restored = np.rint(restored).clip(info.min, info.max)

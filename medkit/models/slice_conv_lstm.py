@@ -56,8 +56,8 @@ class SliceConvLSTM(nn.Module):
         self,
         in_channels: int = 5,  # slices of the stack, times channels of a slice
         out_channels: int = 1,  # channels of a slice
-        hidden: int = 8,  # channels of the memory
-        width: int = 24,  # channels of the U-Net's first block
+        hidden: int = 4,  # channels of the memory
+        width: int = 16,  # channels of the U-Net's first block
         depth: int = 2,  # times the U-Net halves the folded picture
         fold: int = 2,  # pixels a side that become channels
     ):
