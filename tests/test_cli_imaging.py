@@ -259,7 +259,7 @@ def test_a_cd_with_its_index_is_no_failure(home):
 @pytest.mark.parametrize("words", [("convert", "many", "out"), ("deid", "many", "out", "--key", "home.key")])
 def test_ctrl_c_says_where_it_stopped_and_the_same_command_goes_on(home, words):
     (home / "many").mkdir()
-    for number in range(160):
+    for number in range(900):  # some seconds of work, so that the interrupt comes in time
         (home / "many" / f"{number:03}.dcm").write_bytes(bytes_of("693_J2KI.dcm"))
     job = subprocess.Popen([*COMMAND, *words, "--workers", "1"], cwd=home, text=True, stdout=subprocess.PIPE,
                            stderr=subprocess.PIPE, start_new_session=True)
@@ -269,11 +269,11 @@ def test_ctrl_c_says_where_it_stopped_and_the_same_command_goes_on(home, words):
     os.killpg(job.pid, signal.SIGINT)
     out, errors = job.communicate(timeout=60)
     assert job.returncode == 130 and out == "" and "Traceback" not in errors, errors
-    stopped = re.search(r"^stopped: (\d+) of 160 inputs are done; the same command goes on from there$", errors, re.MULTILINE)
+    stopped = re.search(r"^stopped: (\d+) of 900 inputs are done; the same command goes on from there$", errors, re.MULTILINE)
     assert stopped, errors
     before = int(stopped[1])
     rows = manifest.read_text().splitlines()
-    assert 0 < before <= len(rows) < 160
+    assert 0 < before <= len(rows) < 900
     assert not [row for row in rows if json.loads(row)["status"] == "failed"]
     again = typed(*words, cwd=home)
     assert again.returncode == 0 and f"{len(rows)} inputs done before" in again.stdout, again.stdout
