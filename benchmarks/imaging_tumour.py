@@ -60,7 +60,7 @@ def patients(quick: bool) -> dict[str, list[Stored]]:
     folder = Path(tempfile.gettempdir()) / f"medkit-tumour-{hashlib.sha256(sources + repr(SHAPE).encode()).hexdigest()[:12]}"
     folder.mkdir(exist_ok=True)
     tests = TEST // 2 if quick else TEST
-    parts = {"train": ("A", 0, TRAIN), "valid": ("A", 10_000, VALID), "A": ("A", 20_000, tests), "B": ("B", 20_000, tests)}
+    parts = {"train": ("A", 0, TRAIN), "valid": ("A", 10_000, VALID), "A": ("A", 30_000, tests), "B": ("B", 30_000, tests)}
     return {part: [store(folder, hospital, first + number) for number in range(count)] for part, (hospital, first, count) in parts.items()}
 
 
