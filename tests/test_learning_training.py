@@ -263,13 +263,13 @@ def test_a_pickle_is_never_opened(learn, tmp_path):
 
 
 def test_unknown_network_is_refused_even_with_a_valid_seal(learn, tmp_path):
-    from medkit.learning.saving import _seal
+    from medkit.files import seal
 
     save_learner(learn, tmp_path)
     card = json.loads((tmp_path / "model.json").read_text())
     for change in ({"architecture": "os.system"}, {"settings": {"width": "x"}}, {"settings": {"width": 10**6}}, {"classes": 3}):
         forged = {**card, **change}
-        (tmp_path / "model.json").write_text(json.dumps({**forged, "seal": _seal(forged)}))
+        (tmp_path / "model.json").write_text(json.dumps({**forged, "seal": seal(forged)}))
         with pytest.raises(MedkitError):
             load_learner(tmp_path)
 

@@ -26,7 +26,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "series": ["FoundSeries", "list_series", "read_series", "write_series"],
         "nifti": ["MAX_NIFTI_BYTES", "read_nifti", "read_nifti_mask", "write_nifti"],
         "segmentation": ["read_segmentation"],
-        "regrid": ["AIR_HU", "MAX_GRID_VOXELS", "crop", "label_box", "place", "resample"],
+        "regrid": ["AIR_HU", "MAX_GRID_VOXELS", "crop", "label_box", "place", "resample", "uneven_faults"],
         "collections": [
             "Case", "Collection", "read_case_folder", "read_cptac_pda", "read_decathlon", "read_nih_pancreas", "read_nnunet",
         ],

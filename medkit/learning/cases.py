@@ -7,7 +7,6 @@ __all__ = ['Field', 'Outliner', 'fit_outliner', 'Diameter', 'longest_diameter', 
            'predict_case', 'save_two_stage', 'load_two_stage']
 
 # %% ../../nbs/4_learning/46b_cases.ipynb #6999c8af
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -17,7 +16,6 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from fastai.learner import Learner
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
@@ -26,8 +24,8 @@ from scipy.special import expit, logit
 
 from ..errors import ModelError
 from ..figures import axes_or_new, html_card
-from ..files import atomic_write
-from ..imaging.regrid import place
+from ..files import atomic_write, seal, sha256
+from ..imaging.regrid import place, uneven_faults
 from ..imaging.show import colour_labels, label_colour, show_picture, thumbnail
 from ..imaging.volume import Mask, Volume, axial_affine, cut_slice, voxel_axis
 from ..imaging.window import PANCREAS, apply_window, to_uint8
@@ -35,8 +33,8 @@ from .learner import segmentation_learner, train
 from .loaders import slice_loaders
 from .probability import Calibration, fit_calibration
 from .saving import load_learner, save_learner
+from .scoring import _ask_slices
 from .split import Split
-from .view import neighbours
 
 # %% ../../nbs/4_learning/46b_cases.ipynb #bc07d936
 @dataclass(frozen=True)
@@ -147,16 +145,8 @@ def _cut_out(field: Field, volume: Volume, organ: Mask | None, level_hu: float |
 def _look(outliner: Outliner, volume: Volume, organ: Mask | None = None) -> tuple[np.ndarray, Volume]:
     "Class probabilities (slice, class, row, column), float32, and the cut on which they lie."
     cut = _cut_out(outliner.field, volume, organ, outliner.level_hu)
-    view, network = outliner.learn.dls.train.dataset.view, outliner.learn.model
-    values, was_training = torch.from_numpy(np.ascontiguousarray(cut.voxels)), network.training
-    device, batches = next(network.parameters()).device, neighbours(len(values), view.stack).split(32)
-    network.eval()
-    try:
-        with torch.inference_mode():
-            seen = [network(view(values[rows]).to(device)).float().softmax(1).cpu() for rows in batches]
-    finally:
-        network.train(was_training)
-    return torch.cat(seen).numpy(), cut
+    said = _ask_slices(outliner.learn.model, outliner.learn.dls.train.dataset.view, cut.voxels, 32)
+    return said.softmax(1).numpy(), cut
 
 
 def _named_labels(outliner: Outliner, probabilities: np.ndarray, cut: Volume) -> Mask:
@@ -507,13 +497,9 @@ def _zoom(ax: plt.Axes, drawn: np.ndarray) -> None:
         ax.set(xlim=(left - margin, right + margin), ylim=(bottom + margin, top - margin))
 
 # %% ../../nbs/4_learning/46b_cases.ipynb #946f3539
-_UNEVEN = ("missing_slices", "uneven_spacing", "duplicate_slices")
-
-
 def _unusable(volume: Volume) -> str:
     "Why this scan cannot be looked at; empty if it can."
-    uneven = [fault for fault in volume.faults if fault.kind in _UNEVEN and not fault.corrected]
-    if uneven:
+    if uneven := uneven_faults(volume):
         return f'the slices lie unevenly ({uneven[0].message.rstrip(".")}); read them with on_fault="correct"'
     if not np.isfinite(volume.voxels).all():
         return "the scan holds values that are not numbers"
@@ -630,16 +616,6 @@ def _warnings(report: CaseReport, reading: _Reading) -> list[str]:
 _CARD, _FORMAT = "two_stage.json", "medkit two-stage 1"
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _seal(card: Mapping) -> str:
-    "Checksum of a card without its seal."
-    plain = {name: value for name, value in card.items() if name != "seal"}
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
-
-
 def save_two_stage(
     model: TwoStage,
     folder: Path | str,  # made if it does not exist; an older model in it is replaced
@@ -651,9 +627,9 @@ def save_two_stage(
     card["ground"] = None if model.ground is None else model.ground.as_dict()
     for name, stage in (("organ", model.organ), ("tumour", model.tumour)):
         saved = save_learner(stage.learn, folder / name)
-        card[name] = {**asdict(stage.field), "level_hu": stage.level_hu, "sha256": _digest(saved / "model.json")}
+        card[name] = {**asdict(stage.field), "level_hu": stage.level_hu, "sha256": sha256(saved / "model.json")}
     with atomic_write(folder / _CARD) as file:
-        file.write(json.dumps({**card, "seal": _seal(card)}, indent=1, allow_nan=False).encode())
+        file.write(json.dumps({**card, "seal": seal(card)}, indent=1, allow_nan=False).encode())
     return folder
 
 # %% ../../nbs/4_learning/46b_cases.ipynb #09a239ca
@@ -670,7 +646,7 @@ def _read_pair_card(folder: Path) -> dict:
                          found=folder.name, expected=_CARD)
     try:
         card = json.loads((folder / _CARD).read_bytes()[:1_000_000])
-        whole = card["format"] == _FORMAT and card["seal"] == _seal(card)
+        whole = card["format"] == _FORMAT and card["seal"] == seal(card)
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise _bad_pair(f"{_CARD}: {type(error).__name__}") from error
     if not whole:
@@ -681,7 +657,7 @@ def _read_pair_card(folder: Path) -> dict:
 def _load_stage(folder: Path, name: str, fields: Mapping, networks) -> Outliner:
     "One outliner, if its card is the one of this pair."
     learn = load_learner(folder / name, networks)
-    if _digest(folder / name / "model.json") != fields["sha256"]:
+    if sha256(folder / name / "model.json") != fields["sha256"]:
         raise _bad_pair(f"{name}/model.json belongs to another pair")
     return Outliner(learn, Field(fields["spacing_mm"], tuple(fields["shape"])), fields["level_hu"])
 

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from ..errors import DataError, ModelError
-from ..files import as_path, atomic_write, read_regular
+from ..files import as_path, atomic_write, read_regular, seal
 from .callbacks import EarlyStop
 
 # %% ../../nbs/4_learning/44f_checkpoints.ipynb #b72a7caa
@@ -72,13 +72,13 @@ def _random_state(state) -> tuple:
 # %% ../../nbs/4_learning/44f_checkpoints.ipynb #308bf426
 def _data_in_words(loader, most: int = 64) -> str:
     "The data of a loader in one line, with a checksum over the cases and up to `most` of the slices."
-    data, seal = loader.dataset, hashlib.sha256()
-    seal.update(repr([(case.patient, case.start, case.stop) for case in data.cases]).encode())
+    data, digest = loader.dataset, hashlib.sha256()
+    digest.update(repr([(case.patient, case.start, case.stop) for case in data.cases]).encode())
     for number in sorted({int(place) for place in np.linspace(0, len(data.cases) - 1, most)}) if data.cases else ():
         middle = len(data.volumes[number]) // 2
         for piece in (data.volumes[number][middle], data.answers[number][middle]):
-            seal.update(np.ascontiguousarray(piece.numpy()).tobytes())
-    return f"{data!r}, batches of {loader.bs}, checksum {seal.hexdigest()[:16]}"
+            digest.update(np.ascontiguousarray(piece.numpy()).tobytes())
+    return f"{data!r}, batches of {loader.bs}, checksum {digest.hexdigest()[:16]}"
 
 
 def _settings_in_words(thing) -> str:
@@ -115,12 +115,6 @@ def describe_run(
 _FORMAT, _KEEP = "medkit-checkpoint-1", 2
 
 
-def _seal(card: Mapping) -> str:
-    "SHA-256 of the card's content, its own seal left out."
-    content = {name: value for name, value in card.items() if name != "seal"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 def write_checkpoint(
     folder: Path | str,  # exists
     epoch: int,  # epochs done
@@ -131,7 +125,7 @@ def write_checkpoint(
     content, path = save(dict(tensors)), as_path(folder) / f"epoch-{epoch:04d}"
     card = {"format": _FORMAT, "epoch": epoch, "sha256": hashlib.sha256(content).hexdigest(), **facts}
     card = json.loads(json.dumps(card, default=float))
-    for suffix, block in ((".safetensors", content), (".json", json.dumps({**card, "seal": _seal(card)}).encode())):
+    for suffix, block in ((".safetensors", content), (".json", json.dumps({**card, "seal": seal(card)}).encode())):
         with atomic_write(path.with_suffix(suffix)) as file:
             file.write(block)
     newest = {file.stem for file in sorted(path.parent.glob("epoch-*.json"))[-_KEEP:]}
@@ -144,7 +138,7 @@ def write_checkpoint(
 def _read_card(path: Path) -> tuple[dict, dict]:
     "Card and tensors of one checkpoint; `ValueError` if a bit of either has changed."
     card = json.loads(read_regular(path, most_bytes=path.stat().st_size))
-    if not isinstance(card, dict) or card.get("format") != _FORMAT or card.get("seal") != _seal(card):
+    if not isinstance(card, dict) or card.get("format") != _FORMAT or card.get("seal") != seal(card):
         raise ValueError(f"{path.name} does not fit its seal")
     weights = path.with_suffix(".safetensors")
     content = read_regular(weights, most_bytes=weights.stat().st_size)

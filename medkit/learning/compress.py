@@ -28,6 +28,7 @@ from torch import nn
 
 from ..errors import ModelError
 from ..files import atomic_write
+from ..models.blocks import evaluating
 
 # %% ../../nbs/4_learning/47_compress.ipynb #60dc743e
 def open_model(path: Path | str) -> onnxruntime.InferenceSession:
@@ -71,20 +72,18 @@ def _plain(pictures) -> torch.Tensor:
 
 def _onnx_bytes(network: nn.Module, example: torch.Tensor, opset: int) -> bytes:
     "The network as ONNX, by torch's TorchScript exporter."
-    buffer, was_training = io.BytesIO(), network.training
+    buffer = io.BytesIO()
     axes = {"pictures": {0: "batch"}, "scores": {0: "batch"}}
-    with warnings.catch_warnings():
+    with evaluating(network), warnings.catch_warnings():
         # dynamo=True needs onnxscript (6 MB more) and 6.6 s instead of 0.3 s; these two notices say that this way is old
         warnings.filterwarnings("ignore", ".*legacy TorchScript-based ONNX export.*", DeprecationWarning)
         warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning, "torch.onnx")
         try:
-            torch.onnx.export(network.eval(), (example,), buffer, input_names=["pictures"], output_names=["scores"],
+            torch.onnx.export(network, (example,), buffer, input_names=["pictures"], output_names=["scores"],
                               dynamic_axes=axes, opset_version=opset, dynamo=False)
         except (RuntimeError, TypeError, ValueError) as error:
             raise ModelError("export_failed", "The network cannot be written as ONNX.", "use plain torch operations",
                              found=(str(error) or repr(error)).splitlines()[0][:120], expected="ONNX") from error
-        finally:
-            network.train(was_training)
     return buffer.getvalue()
 
 # %% ../../nbs/4_learning/47_compress.ipynb #df49562e
@@ -116,12 +115,8 @@ def export_onnx(
 # %% ../../nbs/4_learning/47_compress.ipynb #746484a3
 def _evaluated(network: nn.Module, example: torch.Tensor) -> torch.Tensor:
     "The scores in evaluation mode; the mode is put back."
-    was_training = network.training
-    network.eval()
-    try:
+    with evaluating(network):
         return network(example)
-    finally:
-        network.train(was_training)
 
 # %% ../../nbs/4_learning/47_compress.ipynb #8b22c85f
 class _Calibration(CalibrationDataReader):

@@ -13,28 +13,20 @@ from fastai.learner import Learner
 
 from ..errors import ModelError
 from .loaders import SliceDataset, SliceLoader
+from .scoring import _checked_dataset
+from ..models.blocks import evaluating
 
 # %% ../../nbs/4_learning/45c_hardest.ipynb #3264ed62
 def _loader_of(data, batch_size: int) -> SliceLoader:
     "The slices of `data` in their order, nothing left out."
-    dataset = getattr(data, "dataset", data)
-    if not isinstance(dataset, SliceDataset) or not len(dataset):
-        raise ModelError("empty", "There are no slices to look at.", "give a loader of slice_loaders, such as dls.valid",
-                         found=type(data).__name__, expected="a loader with at least one slice")
-    return SliceLoader(dataset, bs=batch_size, shuffle=False, num_workers=0)
+    return SliceLoader(_checked_dataset(data), bs=batch_size, shuffle=False, num_workers=0)
 
 
 def _losses(learn: Learner, loader: SliceLoader) -> torch.Tensor:
     "The loss of every slice, with the network in evaluation mode."
-    network, device = learn.model, next(learn.model.parameters()).device
-    was_training = network.training
-    network.eval()
-    try:
-        with torch.inference_mode(), learn.loss_not_reduced():
-            losses = [learn.loss_func(network(pictures.to(device)).float(), targets.to(device)) for pictures, targets in loader]
-            return torch.cat([torch.as_tensor(loss).reshape(len(loss), -1).mean(1) for loss in losses]).cpu()
-    finally:
-        network.train(was_training)
+    with evaluating(learn.model) as device, torch.inference_mode(), learn.loss_not_reduced():
+        losses = [learn.loss_func(learn.model(pictures.to(device)).float(), targets.to(device)) for pictures, targets in loader]
+        return torch.cat([torch.as_tensor(loss).reshape(len(loss), -1).mean(1) for loss in losses]).cpu()
 
 # %% ../../nbs/4_learning/45c_hardest.ipynb #0bfe27e2
 def top_losses(
@@ -66,9 +58,8 @@ def show_top_losses(
     "Draw the slices with the largest loss, each with patient, slice and loss in its title. Reasons: `empty`."
     loader, table = _loader_of(data, 32), top_losses(learn, data).head(count)
     pictures, targets = loader.dataset[table.position.tolist()]
-    network = learn.model.eval()
-    with torch.inference_mode():
-        scores = network(torch.as_tensor(pictures).to(next(network.parameters()).device)).float().cpu()
+    with evaluating(learn.model) as device, torch.inference_mode():
+        scores = learn.model(torch.as_tensor(pictures).to(device)).float().cpu()
     axes = loader.show_results((pictures, targets), (learn.loss_func.decodes(scores),), max_n=count)
     panels = len(axes) // len(table)
     for row, ax in zip(table.itertuples(), axes[::panels]):

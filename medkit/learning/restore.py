@@ -9,27 +9,11 @@ __all__ = ['denoise']
 from dataclasses import replace
 
 import numpy as np
-import torch
 from fastai.learner import Learner
 
 from ..errors import ModelError
 from ..imaging.volume import Volume
-from .loaders import SliceDataset
-from .view import neighbours
-
-# %% ../../nbs/4_learning/45d_restore.ipynb #945e4d11
-def _answers(learn: Learner, dataset: SliceDataset, volume: Volume, batch_size: int) -> np.ndarray:
-    "What the network makes of each slice, grey: float32 (slice, row, column), 0 to 1 within the window."
-    view, network = dataset.view, learn.model
-    values = torch.from_numpy(np.ascontiguousarray(volume.voxels, dtype=np.float32))
-    device, training = next(network.parameters()).device, network.training
-    network.eval()
-    try:
-        with torch.inference_mode():
-            batches = neighbours(len(values), view.stack).split(batch_size)
-            return torch.cat([network(view(values[rows]).to(device))[:, 0].float().cpu() for rows in batches]).numpy()
-    finally:
-        network.train(training)
+from .scoring import _ask_slices
 
 # %% ../../nbs/4_learning/45d_restore.ipynb #b857c1f9
 def denoise(
@@ -48,7 +32,8 @@ def denoise(
                          "make one: denoising_learner(dls)",
                          found=f"{type(volume).__name__}, {getattr(dataset, 'task', type(learn).__name__)}",
                          expected="a learner of denoising_learner, and a Volume")
-    grey, (black, white) = _answers(learn, dataset, volume, batch_size), dataset.window.limits
+    grey = _ask_slices(learn.model, dataset.view, volume.voxels, batch_size)[:, 0].numpy()
+    black, white = dataset.window.limits
     restored = np.where((grey > 0.01) & (grey < 0.99), black + (white - black) * grey, volume.voxels)
     if volume.voxels.dtype.kind in "iu":
         info = np.iinfo(volume.voxels.dtype)

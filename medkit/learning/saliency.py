@@ -20,6 +20,8 @@ from ..errors import ModelError
 from ..figures import OKABE_ITO, axes_or_new
 from ..imaging.show import show_picture
 from .loaders import SliceDataset, SliceLoader
+from .scoring import _checked_dataset
+from ..models.blocks import evaluating
 
 # %% ../../nbs/4_learning/46a_saliency.ipynb #6bbd964d
 def _answer(scores: torch.Tensor, number: int, where: torch.Tensor | None) -> torch.Tensor:  # (batch,)
@@ -168,19 +170,14 @@ def explain(
     Sources: Selvaraju et al. 2017 (arXiv 1610.02391), Draelos and Carin 2020 (arXiv 2011.08891), Zeiler and Fergus 2014
     (arXiv 1311.2901). Reasons: `bad_option`, `empty`.
     """
-    dataset = getattr(data, "dataset", data)
+    dataset, network = _checked_dataset(data), getattr(learn, "model", learn)
     number = _checked_question(dataset, position, target, method, size)
-    network = getattr(learn, "model", learn)
-    device, training = next(network.parameters()).device, network.training
-    picture = dataset[[position]][0].as_subclass(torch.Tensor).to(device)
-    network.eval()
-    try:
+    with evaluating(network) as device:
+        picture = dataset[[position]][0].as_subclass(torch.Tensor).to(device)
         scores = network(picture).detach()
         probability = float(_answer(scores.softmax(1), number, _where(scores, number)))
         heat = (_grad_cam(network, picture, number, layer or coarsest_layer(network, picture)) if method == "grad_cam"
                 else _occlusion(network, picture, number, size))
-    finally:
-        network.train(training)
     grey = picture[0, picture.shape[1] // 2].cpu().numpy()
     return Explanation(grey, heat, method, dataset.classes[number], probability, dataset.patients[position], int(position))
 
@@ -190,13 +187,10 @@ _METHODS = ("grad_cam", "occlusion")
 
 def _checked_question(dataset: SliceDataset, position: int, target: str | None, method: str, size: int) -> int:
     "The number of the class that is asked for, or `ModelError`."
-    if not isinstance(dataset, SliceDataset) or not len(dataset):
-        raise ModelError("empty", "There are no slices to explain.", "give a loader of slice_loaders, such as dls.test",
-                         found=type(dataset).__name__, expected="a loader with at least one slice")
     names = tuple(dataset.classes or ())
     target = names[-1] if target is None and names else target
     whole = isinstance(position, int | np.integer) and 0 <= position < len(dataset)
-    patch = isinstance(size, int) and 2 <= size <= min(dataset.pictures.shape[2:])
+    patch = isinstance(size, int) and 2 <= size <= min(dataset.volumes[0].shape[1:])
     if target not in names or method not in _METHODS or not whole or not patch:
         raise ModelError("bad_option", "This question cannot be asked.", "correct position, target, method or size",
                          found=f"position={position!r}, target={target!r}, method={method!r}, size={size!r}"[:200],

@@ -20,7 +20,7 @@ from torch import nn
 
 from .. import models
 from ..errors import MedkitError, ModelError
-from ..files import atomic_write
+from ..files import atomic_write, seal
 from .crops import Crop
 from .learner import classification_learner, denoising_learner, segmentation_learner
 from .loaders import SliceDataset, SliceLoader, SliceLoaders
@@ -31,16 +31,10 @@ ARCHITECTURES = MappingProxyType({name: getattr(models, name) for name in (
     "SmallClassifier", "UNet", "DoubleUNet", "NamedClassifier", "NamedUNet",
     "ConvAutoencoder", "RowLSTMAutoencoder", "SliceConvLSTM")})
 
-# %% ../../nbs/4_learning/46_saving.ipynb #51e3f799
+# %% ../../nbs/4_learning/46_saving.ipynb #0f416744
 _WEIGHTS, _CARD, _FORMAT = "weights.safetensors", "model.json", "medkit-model-2"
 
 
-def _seal(card: Mapping) -> str:
-    "SHA-256 of the card's content, its own seal left out."
-    content = {name: value for name, value in card.items() if name != "seal"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-# %% ../../nbs/4_learning/46_saving.ipynb #0f416744
 def _learnt(dataset: SliceDataset) -> dict:
     "What the training slices were: how many of how many patients, their size and spacing."
     spacings = sorted({tuple(case.spacing_mm) for case in dataset.cases})
@@ -63,7 +57,7 @@ def _card(network: nn.Module, dataset: SliceDataset, weights: bytes, notes: Mapp
         "notes": dict(notes),
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
-    return {**card, "seal": _seal(card)}
+    return {**card, "seal": seal(card)}
 
 # %% ../../nbs/4_learning/46_saving.ipynb #037bd6fc
 def _make_folder(folder: Path) -> None:
@@ -142,7 +136,7 @@ def _read_card(folder: Path) -> dict:
             raise ModelError("not_found", f"There is no {_CARD} in the folder.",
                              "give the folder that save_learner wrote", found=folder.name, expected=_CARD)
         card = json.loads(_read_file(folder / _CARD, 0, 1_000_000))
-        whole = isinstance(card, dict) and card.get("format") == _FORMAT and card.get("seal") == _seal(card)
+        whole = isinstance(card, dict) and card.get("format") == _FORMAT and card.get("seal") == seal(card)
     except (OSError, ValueError, RecursionError) as error:
         raise _broken(_CARD, error) from error
     if not whole:
@@ -185,39 +179,44 @@ def _read_network(folder: Path, card: dict, networks: Mapping[str, type]) -> nn.
             "pass its class: load_learner(folder, networks=...)",
             found=ascii(card["architecture"])[:80], expected=", ".join(networks),
         )
+    network, settings = networks[card["architecture"]], card["settings"]
     try:
-        content = _read_file(folder / _WEIGHTS, *_weight_sizes(networks[card["architecture"]], card["settings"]))
+        shell = _shell(network, settings)
+        content = _read_file(folder / _WEIGHTS, *_weight_sizes(shell))
         if hashlib.sha256(content).hexdigest() != card["sha256"]:
             raise _broken(f"{_WEIGHTS} does not fit its checksum")
-        network = _filled(networks[card["architecture"]], card["settings"], load(content))
+        filled = _filled(shell, network, settings, load(content))
     except ModelError as error:
         raise error if error.reason == "bad_model_file" else _broken(_CARD, error) from error
     except (*_UNFIT, SafetensorError) as error:
         raise _broken(_WEIGHTS, error) from error
-    return network.eval()
+    return filled.eval()
 
-# %% ../../nbs/4_learning/46_saving.ipynb #998222e6
-def _weight_sizes(network: type, settings: dict) -> tuple[int, int]:
-    "The least and most bytes of the weights. The networks of medkit are measured without memory for them."
+# %% ../../nbs/4_learning/46_saving.ipynb #4d0669d0
+def _shell(network: type, settings: dict) -> nn.Module | None:
+    "A network of medkit without memory for its weights: a card of 1 kB cannot ask for 1 TB. None for one from elsewhere."
     if network not in ARCHITECTURES.values():
+        return None
+    with torch.device("meta"):
+        return network(**settings)
+
+
+def _weight_sizes(shell: nn.Module | None) -> tuple[int, int]:
+    "The least and most bytes of the weights of a shell."
+    if shell is None:
         return 0, 2**40
-    with torch.device("meta"):  # so a card of 1 kB cannot ask for a network of 1 TB
-        values = sum(values.numel() for values in network(**settings).state_dict().values())
+    values = sum(values.numel() for values in shell.state_dict().values())
     return values, 8 * values + 1_000_000
 
-# %% ../../nbs/4_learning/46_saving.ipynb #3345173f
-def _filled(network: type, settings: dict, weights: Mapping[str, torch.Tensor]) -> nn.Module:
+
+def _filled(shell: nn.Module | None, network: type, settings: dict, weights: Mapping[str, torch.Tensor]) -> nn.Module:
     "The network with its weights; those of medkit are not given random ones first."
-    if network not in ARCHITECTURES.values():
-        built = network(**settings)
-        built.load_state_dict(weights)
-        return built
-    with torch.device("meta"):
-        built = network(**settings)
-    built.load_state_dict(weights, assign=True)
-    if any(values.is_meta for values in built.buffers()):  # tables that are computed and not saved
-        built = network(**settings)
-        built.load_state_dict(weights)
+    if shell is not None:
+        shell.load_state_dict(weights, assign=True)
+        if not any(values.is_meta for values in shell.buffers()):
+            return shell
+    built = network(**settings)  # from elsewhere, or with tables that are computed and not saved
+    built.load_state_dict(weights)
     return built
 
 # %% ../../nbs/4_learning/46_saving.ipynb #e391d36d

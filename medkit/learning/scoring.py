@@ -28,6 +28,8 @@ from medkit.learning.probability import (
 from .report import Metric, Scores, bootstrap_by_patient, exact_bound
 from .split import check_leakage
 from .surface import hd95, surface_dice
+from .view import View, neighbours
+from ..models.blocks import evaluating
 
 # %% ../../nbs/4_learning/45a_scoring.ipynb #0992874c
 def _checked_dataset(data) -> SliceDataset:
@@ -41,15 +43,10 @@ def _checked_dataset(data) -> SliceDataset:
 
 def _answers(network: nn.Module, dataset: SliceDataset, positions: Sequence[int], batch_size: int) -> torch.Tensor:
     "What the network says of some slices, a batch at a time."
-    device, was_training = next(network.parameters(), torch.empty(0)).device, network.training
-    network.eval()
-    try:
-        with torch.inference_mode():
-            batches = [positions[start:start + batch_size] for start in range(0, len(positions), batch_size)]
-            said = [network(dataset[list(batch)][0].as_subclass(torch.Tensor).to(device)).float() for batch in batches]
-            return torch.cat([(raw if dataset.task == "denoising" else raw.softmax(1)).cpu() for raw in said])
-    finally:
-        network.train(was_training)
+    batches = [positions[start:start + batch_size] for start in range(0, len(positions), batch_size)]
+    with evaluating(network) as device, torch.inference_mode():
+        said = [network(dataset[list(batch)][0].as_subclass(torch.Tensor).to(device)).float() for batch in batches]
+        return torch.cat([(raw if dataset.task == "denoising" else raw.softmax(1)).cpu() for raw in said])
 
 
 def predict(
@@ -60,6 +57,14 @@ def predict(
     "Class probabilities or clean slices of all slices; the network is in evaluation mode. Reasons: `empty`, `bad_shape`."
     dataset = _checked_dataset(data)
     return _answers(getattr(learn, "model", learn), dataset, range(len(dataset)), batch_size)
+
+# %% ../../nbs/4_learning/45a_scoring.ipynb #3769ba87
+def _ask_slices(network: nn.Module, view: View, voxels: np.ndarray, batch_size: int) -> torch.Tensor:
+    "What the network says of every slice of a whole scan, (slice, row, column), seen with its neighbours: float32, on the CPU."
+    values = torch.from_numpy(np.ascontiguousarray(voxels, dtype=np.float32))
+    batches = neighbours(len(values), view.stack).split(batch_size)
+    with evaluating(network) as device, torch.inference_mode():
+        return torch.cat([network(view(values[rows]).to(device)).float().cpu() for rows in batches])
 
 # %% ../../nbs/4_learning/45a_scoring.ipynb #2db29b5f
 _OVERLAPS = (("dice", dice), ("iou", iou))

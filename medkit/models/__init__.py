@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "blocks": ["check_pictures", "conv_block", "count_macs", "count_parameters", "draw_flow"],
+        "blocks": ["check_pictures", "conv_block", "count_macs", "count_parameters", "draw_flow", "evaluating"],
         "classifier": ["SmallClassifier"],
         "unet": ["UNet"],
         "double_unet": ["ASPP", "DoubleUNet", "SqueezeExcite", "load_vgg19"],

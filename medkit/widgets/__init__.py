@@ -13,7 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "marks": ["Edit", "Marks", "add_beat", "fingerprint", "move_beat", "nearest_beat", "read_marks", "remove_beat", "save_marks", "undo"],
         "trace": ["Trace", "TraceViewer", "lay_out", "press", "show_at", "trace_png", "trace_strip", "trace_text", "view_recording"],
         "overlay": [
-            "OVERLAP", "OverlapViewer", "overlap_mask", "overlap_strip", "overlap_text", "view_overlap", "worst_slices",
+            "OVERLAP", "OverlapViewer", "overlap_labels", "overlap_mask", "overlap_strip", "overlap_text", "view_overlap", "worst_slices",
         ],
         "noise": ["NoiseDial", "noise_grid", "noise_png", "noise_strip", "noise_text", "turn_noise"],
         "gallery": ["FailureGallery", "browse_failures", "failure_png", "failure_strip"],

@@ -18,6 +18,7 @@ from ..imaging.window import to_uint8
 from ..learning.failures import TAGS, failure_table
 from ..learning.loaders import SliceDataset, SliceLoader
 from ..learning.scoring import predict
+from .overlay import overlap_labels
 from .viewer import live_text, radio_strip, small_png, still_bundle
 
 # %% ../../nbs/7_faces/73c_gallery.ipynb #ce5b6821
@@ -25,7 +26,7 @@ def _differences(learn, dataset: SliceDataset, number: int) -> list[np.ndarray]:
     "For each volume 1 where answer and truth agree on a class, 2 where too much, 3 where missed: uint8 (slice, row, column)."
     drawn = predict(learn, dataset).argmax(1).numpy() == number
     pairs = [(drawn[case.start:case.stop], answer.numpy() == number) for case, answer in zip(dataset.cases, dataset.answers)]
-    return [np.select([ours & real, ours, real], [1, 2, 3], default=0).astype(np.uint8) for ours, real in pairs]
+    return [overlap_labels(real, ours) for ours, real in pairs]
 
 
 def _near(labels: np.ndarray, margin: int = 12) -> tuple[slice, slice]:
