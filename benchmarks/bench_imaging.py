@@ -9,6 +9,8 @@ import importlib
 import os
 import time
 
+from timing import print_rows
+
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
 PARTS = {
@@ -32,9 +34,7 @@ def main() -> None:
     for part in asked.only:
         start = time.process_time()
         print(f"\n== {part}: {PARTS[part]}", flush=True)
-        for what, figure, bar, reached in importlib.import_module(f"imaging_{part}").rows(asked.quick):
-            print(f"{what:<60} {figure:<44} {bar:<34} {'' if reached is None else 'met' if reached else 'NOT MET'}", flush=True)
-            met += [] if reached is None else [bool(reached)]
+        met += print_rows(importlib.import_module(f"imaging_{part}").rows(asked.quick))
         print(f"-- {time.process_time() - start:.0f} s of processor time")
     print(f"\n{sum(met)} of {len(met)} bars met")
 

@@ -19,6 +19,7 @@ from medkit.learning.augment import Augment  # noqa: E402
 from medkit.learning.loaders import slice_loaders  # noqa: E402
 from medkit.learning.split import patient_split  # noqa: E402
 from medkit.learning.view import View  # noqa: E402
+from timing import print_rows  # noqa: E402
 
 PATIENTS, SHAPE, STACK, BATCH, BAR = 25, (8, 128, 128), 3, 16, 400
 
@@ -89,8 +90,7 @@ def rows(quick: bool) -> list[tuple[str, str, str, bool]]:
 
 
 def main() -> None:
-    for what, figure, bar, met in rows("--quick" in sys.argv):
-        print(f"{what:<52} {figure:>8}  bar {bar:<28} {'met' if met else 'NOT MET'}", flush=True)
+    print_rows(rows("--quick" in sys.argv))
 
 
 if __name__ == "__main__":

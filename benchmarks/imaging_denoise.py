@@ -21,6 +21,7 @@ from medkit.imaging import Volume, Window, add_noise, apply_window, read_nifti, 
 from medkit.learning import contrast_to_noise, denoising_learner, predict, psnr, slice_loaders
 from medkit.learning.split import Split
 from medkit.models import ConvAutoencoder, RowLSTMAutoencoder, SliceConvLSTM, UNet, count_macs, count_parameters
+from timing import print_rows
 
 SIGMA_HU, CORRELATION_MM, WINDOW = 47, 4.5, Window(40, 400)
 PATIENTS = (*range(25), *range(100, 106), *range(200, 212))  # 25 to learn from, 6 to choose by, 12 to judge by
@@ -220,8 +221,7 @@ def rows(quick: bool) -> list[tuple[str, str, str, bool | None]]:  # what, figur
 def main() -> None:
     if "--tune" in sys.argv:
         return tune()
-    for what, figure, bar, met in rows("--quick" in sys.argv):
-        print(f"{what:<40} {figure}  [{bar}: {'-' if met is None else 'met' if met else 'NOT met'}]", flush=True)
+    print_rows(rows("--quick" in sys.argv))
 
 
 if __name__ == "__main__":

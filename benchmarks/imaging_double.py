@@ -12,6 +12,7 @@ from medkit.learning.losses import DiceCrossEntropy
 from medkit.learning.metrics import dice
 from medkit.learning.split import Split
 from medkit.models import DoubleUNet, UNet, count_macs, count_parameters
+from timing import print_rows
 
 SECONDS = 90  # of processor time to each network, without the scoring
 CURVE = (0.1, 0.2, 0.35, 0.5, 0.7, 0.85)  # shares of the time at which the 6 patients to choose by are scored
@@ -94,8 +95,7 @@ def rows(quick: bool) -> list[tuple[str, str, str, bool]]:  # what, figure, bar,
 
 def main() -> None:
     torch.set_num_threads(1)
-    for what, figure, bar, met in rows("--quick" in sys.argv):
-        print(f"{what:<52} {figure}  [{bar}: {'met' if met else 'NOT met'}]", flush=True)
+    print_rows(rows("--quick" in sys.argv))
 
 
 if __name__ == "__main__":

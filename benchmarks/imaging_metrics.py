@@ -17,7 +17,7 @@ from medkit.learning.fidelity import psnr, ssim
 from medkit.learning.metrics import auroc, dice
 from medkit.learning.probability import average_precision, brier_score, calibration_line
 from medkit.learning.surface import average_surface_distance, hd95, surface_dice
-from timing import median_cpu_s
+from timing import median_cpu_s, print_rows
 
 LARGEST_DIFFERENCE = 1e-6  # relative to the value where it is above 1: MONAI answers in 32 bits
 TOLERANCE_MM = 1.35  # for surface Dice; no multiple of a spacing, where rounding would decide
@@ -164,8 +164,7 @@ def rows(quick: bool) -> list[tuple[str, str, str, bool]]:  # what, figure, bar,
 
 def main() -> None:
     start = time.process_time()
-    for what, figure, bar, met in rows("--quick" in sys.argv):
-        print(f"{what:<62} {figure:>9}  {bar:<22} {'met' if met else 'NOT MET'}", flush=True)
+    print_rows(rows("--quick" in sys.argv))
     print(f"{time.process_time() - start:.0f} CPU-s")
 
 

@@ -16,6 +16,7 @@ from scipy.ndimage import label
 from medkit.imaging import Mask, Volume, Window, align_to, crop, read_nifti, read_nifti_mask, read_series, resample
 from medkit.learning import Augment, SliceLoader, SliceLoaders, dice, predict, read_cases, segmentation_learner
 from medkit.models import UNet
+from timing import print_rows
 
 BAR = 0.85
 SPACING_MM = 3.0
@@ -128,8 +129,7 @@ def rows(quick: bool) -> list[tuple[str, str, str, bool | None]]:
 
 def main() -> None:
     start = time.process_time()
-    for what, figure, bar, met in rows(quick="--quick" in sys.argv[1:]):
-        print(f"{what:<60} {figure:<20} {bar:<22} {'' if met is None else 'met' if met else 'NOT MET'}")
+    print_rows(rows(quick="--quick" in sys.argv[1:]))
     print(f"{time.process_time() - start:.0f} s of processor time")
 
 

@@ -14,6 +14,7 @@ import torch  # noqa: E402
 
 from medkit import imaging, learning, models  # noqa: E402
 from medkit.errors import ModelError  # noqa: E402
+from timing import print_rows  # noqa: E402
 
 FLIPS, CUTS, SEED = 20, 10, 5
 
@@ -91,8 +92,7 @@ def rows(quick: bool) -> list[tuple]:
 
 
 def main() -> None:
-    for what, figure, bar, met in rows(quick=False):
-        print(f"{what:<60} {figure:<24} {bar:<12} {'met' if met else 'NOT MET'}")
+    print_rows(rows(quick=False))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from fastai.callback.core import Callback
 from medkit.imaging import Window, simulate_abdomen
 from medkit.learning import Split, evaluate, segmentation_learner, slice_loaders
 from medkit.learning.learner import train
+from timing import print_rows
 
 SEEDS = (0, 1, 2)
 TRAIN, VALID, TEST = range(25), range(100, 106), range(200, 212)
@@ -82,8 +83,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one seed, few patients, two epochs: does it run?")
-    for what, figure, bar, met in rows(parser.parse_args().quick):
-        print(f"{what}: {figure}; bar {bar}: {'met' if met else 'NOT met'}", flush=True)
+    print_rows(rows(parser.parse_args().quick))
 
 
 if __name__ == "__main__":

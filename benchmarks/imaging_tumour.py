@@ -135,8 +135,9 @@ def rows(quick: bool) -> list[tuple]:
 
 
 def main() -> None:
-    for what, figure, bar, met in rows(quick=False):
-        print(f"{what:<52} {figure:<46} {bar:<34} {'' if met is None else 'met' if met else 'NOT MET'}")
+    from timing import print_rows
+
+    print_rows(rows(quick=False))
 
 
 if __name__ == "__main__":

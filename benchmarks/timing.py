@@ -5,7 +5,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 REPEATS = 7
 
@@ -36,3 +36,12 @@ def median_process_s(*command: str, repeats: int = REPEATS) -> tuple[float, floa
 
 def row(what: str, value: str, note: str = "") -> None:
     print(f"{what:<44} {value:>14}  {note}", flush=True)
+
+
+def print_rows(rows: Iterable[tuple[str, str, str, bool | None]]) -> list[bool]:  # for each bar whether it is met
+    "Print what was measured, the figure, its bar, and whether the bar is met; None if it is no bar."
+    reached = []
+    for what, figure, bar, met in rows:
+        print(f"{what:<60} {figure:<44} {bar:<34} {'' if met is None else 'met' if met else 'NOT MET'}", flush=True)
+        reached += [] if met is None else [bool(met)]
+    return reached

@@ -584,3 +584,11 @@ def test_the_card_benchmark_counts_the_seconds_to_a_dice(bench_gpu):
     few = dict(train=range(2), valid=range(100, 101), test=range(200, 201))
     assert bench_gpu.seconds_to_dice("cpu", dice=-1.0, epochs=1, width=1 / 16, **few) > 0
     assert bench_gpu.seconds_to_dice("cpu", dice=1.1, epochs=1, width=1 / 16, **few) is None
+
+
+def test_the_rows_of_a_benchmark_count_bars_alone(bench_gpu, capsys):
+    from timing import print_rows
+
+    rows = [("quick", "1 s", "<= 2 s", np.True_), ("shown", "3", "", None), ("slow", "9 s", "<= 2 s", False)]
+    assert print_rows(rows) == [True, False]
+    assert [line.split()[-2:] for line in capsys.readouterr().out.splitlines()] == [["s", "met"], ["shown", "3"], ["NOT", "MET"]]
