@@ -70,7 +70,7 @@ def gaussian(noisy, pixels=1.0):  # .7 .8 .9 *1.0 1.2 1.4
     return gaussian_filter(noisy, (0, pixels, pixels))
 
 
-def total_variation(noisy, weight=0.15):  # .08 .1 .12 *.15 .2
+def total_variation(noisy, weight=0.12):  # .08 .1 *.12 .15 .2
     from skimage.restoration import denoise_tv_chambolle
 
     return np.stack([denoise_tv_chambolle(picture, weight=weight) for picture in noisy])

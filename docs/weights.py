@@ -6,6 +6,7 @@
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
@@ -15,13 +16,16 @@ from medkit import imaging, learning  # noqa: E402
 from medkit.files import sha256  # noqa: E402
 from medkit.imaging import Window  # noqa: E402
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
+import imaging_tumour  # noqa: E402
+
 torch.set_num_threads(1)
 DATA = Path(__file__).resolve().parent.parent / "data"
 FIRST_SEED = 100_000
 FIELD = {"shape": (12, 64, 64), "spacing_mm": (8.0, 3.75, 3.75)}  # of the outlines, as in the tour
 NOISE = {"sigma_hu": 60, "correlation_mm": 4.0}  # of the denoiser, as in the tour
 THIN = {"shape": (8, 128, 128), "spacing_mm": (5.0, 2.7, 2.7), "noise_hu": 0}
-GLAND = ("pancreas", "tumour", "duct", "cyst")
+GLAND = imaging_tumour.GLAND
 
 
 def outline(folder: Path) -> None:
@@ -53,20 +57,19 @@ def denoiser(folder: Path) -> None:
     learning.save_learner(learner, folder, notes)
 
 
+@dataclass(frozen=True)
+class Kept:
+    "A simulated patient in memory."
+    pair: tuple
+    patient_key = property(lambda self: self.pair[0].patient_key)
+    load = lambda self: self.pair[:2]  # noqa: E731
+
+
 def tumour(folder: Path) -> None:
-    "Two stages: the gland on coarse slices, then a tumour in it on fine ones, with a probability."
-    field = {"shape": (28, 160, 160), "spacing_mm": (5.0, 2.4, 2.4)}
-    cases = imaging.simulate_cohort(320, seed=FIRST_SEED, **field)
-    learnt, watched, kept = cases[:230], cases[230:240], cases[240:]
-    split = learning.Split([volume.patient_key for volume, _, _ in learnt + watched], range(230), range(230, 240), [])
-    options = {"quiet": True, "batch_size": 16, "augment": learning.Augment(offset_hu=30, contrast=0.25, noise_hu=20, gamma=0,
-                                                                           value_chance=0.5, rotation_deg=12, zoom=0.15)}
-    organ = learning.fit_outliner(learnt + watched, split, learning.Field((5, 6, 6), (64, 64)), {"gland": GLAND}, window=Window(40, 400),
-                                  epochs=2, learner={"width": 8, "fold": 1}, **options)
-    fine = learning.fit_outliner(learnt + watched, split, learning.Field((5, 2.4, 2.4), (48, 80)), {name: [name] for name in GLAND},
-                                 around=GLAND, level_hu=90.0, stack=3, window=(Window(90, 140), Window(40, 400)), epochs=5,
-                                 sampling="classes", **options)
-    model = learning.TwoStage(organ, fine, signs=("duct",)).calibrated(kept, "80 simulated patients of hospital A")
+    "Two stages by the recipe of `make bench-imaging`: the gland on coarse slices, then a tumour in it, with a probability."
+    cases = [Kept(pair) for pair in imaging.simulate_cohort(400, seed=FIRST_SEED, shape=(28, 160, 160), spacing_mm=(5.0, 2.4, 2.4))]
+    learnt, kept = cases[:240], cases[240:]
+    model = imaging_tumour.fit(learnt, kept, seed=0)[0].calibrated(kept, "160 simulated patients of hospital A")
     notes = {"what": "Outlines the pancreas and a tumour in simulated patients, with a probability. Not for clinical use.",
              "trained on": f"{len(learnt)} simulated patients of hospital A, seeds from {FIRST_SEED}"}
     learning.save_two_stage(model, folder, notes)

@@ -1270,6 +1270,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'medkit.learning.cases._upright_frame': ( '4_learning/cases.html#_upright_frame',
                                                                                  'medkit/learning/cases.py'),
                                        'medkit.learning.cases._warnings': ('4_learning/cases.html#_warnings', 'medkit/learning/cases.py'),
+                                       'medkit.learning.cases._weighed': ('4_learning/cases.html#_weighed', 'medkit/learning/cases.py'),
                                        'medkit.learning.cases._zoom': ('4_learning/cases.html#_zoom', 'medkit/learning/cases.py'),
                                        'medkit.learning.cases.fit_outliner': ( '4_learning/cases.html#fit_outliner',
                                                                                'medkit/learning/cases.py'),

@@ -43,7 +43,7 @@ def test_the_same_seed_is_the_same_patient(seed):
 def test_every_label_is_there_and_the_border_is_a_frame(seed):
     volume, mask = simulate_abdomen(seed, shape=SMALL)
     check_same_frame(volume, mask)
-    assert set(np.unique(mask.labels)) | {11, 12} == set(LABELS) and mask.names == dict(LABELS)
+    assert set(np.unique(mask.labels)) | {11, 12, 13} == set(LABELS) and mask.names == dict(LABELS)
     assert (volume.voxels.dtype, mask.labels.dtype) == (np.int16, np.uint8)
     assert volume.voxels.min() >= -1024 and volume.voxels.max() <= 3071
 

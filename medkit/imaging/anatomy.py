@@ -19,6 +19,7 @@ from scipy.interpolate import CubicSpline
 LABELS = MappingProxyType({
     0: "background", 1: "body", 2: "liver", 3: "spleen", 4: "kidney_right", 5: "kidney_left",
     6: "spine", 7: "aorta", 8: "stomach", 9: "pancreas", 10: "tumour", 11: "duct", 12: "cyst",
+    13: "focal_fat",
 })
 
 

@@ -137,7 +137,7 @@ def _draw_fat(rng, pancreas, difficulty):
     along, radius = rng.uniform(0.1, 0.9), rng.uniform(8, 15)
     center = _point_along(pancreas, along)[:3]
     hu = float(rng.normal(12 + 28 * difficulty, 4))
-    organ = Organ("pancreas", (hu, 0.0), (_lump(rng, center, radius, 0.3),), within=pancreas.shapes, fill=_streaks,
+    organ = Organ("focal_fat", (hu, 0.0), (_lump(rng, center, radius, 0.3),), within=pancreas.shapes, fill=_streaks,
                   chance=float(rng.uniform()), soft_mm=3.0)
     return along, center, 2 * radius, hu, organ
 

@@ -204,7 +204,7 @@ def _roughness(sigma):
     return float(np.exp(-squares / 2).sum() / np.sqrt(np.exp(-squares).sum()))
 
 
-_GRAIN = np.array([0, 6, 5, 5, 5, 5, 18, 5, 6, 11, 8, 3, 2], np.float32)  # texture of each label, HU
+_GRAIN = np.array([0, 6, 5, 5, 5, 5, 18, 5, 6, 11, 8, 3, 2, 11], np.float32)  # texture of each label, HU
 
 
 def _grain(rng, shape, sigma):

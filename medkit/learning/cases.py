@@ -20,7 +20,6 @@ from fastai.learner import Learner
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import pdist, squareform
-from scipy.special import expit, logit
 
 from ..errors import ModelError
 from ..figures import axes_or_new, html_card
@@ -249,10 +248,10 @@ def _slice_scores(probabilities: np.ndarray) -> np.ndarray:  # (slice, row, colu
     return ndimage.uniform_filter(probabilities, (1, 3, 3), mode="nearest").max((1, 2))
 
 
-def _patient_score(signs: np.ndarray) -> float:  # (sign, slice, row, column) -> in [0, 1]
-    "The most suspicious place of the target and of each sign, averaged as log odds."
-    tops = np.array([_slice_scores(probabilities).max() for probabilities in signs], dtype=float)
-    return float(expit(logit(tops.clip(1e-3, 1 - 1e-3)).mean()))
+def _patient_score(signs: np.ndarray, weights: Sequence[float], voxel_ml: float) -> float:  # (sign, slice, row, column)
+    "The expected volume of the target and of its weighted signs, v, as v / (v + 1 ml)."
+    ml = float(np.dot(weights, signs.sum((1, 2, 3), dtype=float))) * voxel_ml
+    return ml / (ml + 1)
 
 # %% ../../nbs/4_learning/46b_cases.ipynb #53f843fa
 @dataclass(frozen=True)
@@ -275,6 +274,12 @@ class Ground:
         limits = {name: tuple(map(float, ends)) for name, ends in record["limits"].items()}
         return cls(**{**record, "calibration": Calibration.from_dict(record["calibration"]), "limits": limits})
 
+# %% ../../nbs/4_learning/46b_cases.ipynb #c3446fd1
+def _weighed(signs: object) -> bool:
+    "Whether these are names with positive weights."
+    return isinstance(signs, Mapping) and all(isinstance(name, str) for name in signs) and all(
+        isinstance(weight, int | float) and not isinstance(weight, bool) and 0 < weight < 1e6 for weight in signs.values())
+
 # %% ../../nbs/4_learning/46b_cases.ipynb #b01047c4
 @dataclass(frozen=True, eq=False)
 class TwoStage:
@@ -282,15 +287,16 @@ class TwoStage:
     organ: Outliner  # every class but the background is the organ
     tumour: Outliner
     target: str = "tumour"  # the class of `tumour` that is looked for, and its name in masks
-    signs: tuple[str, ...] = ()  # further classes of `tumour` that speak for the target, such as a wide duct
+    signs: Mapping[str, float] = field(default_factory=dict)  # classes that speak for the target, and how loud: {"duct": 5}
     ground: Ground | None = None  # without one there is no probability
 
     def __post_init__(self):
         stages = isinstance(self.organ, Outliner) and isinstance(self.tumour, Outliner)
-        object.__setattr__(self, "signs", tuple(self.signs))
-        if not stages or not {self.target, *self.signs} <= {*self.tumour.classes[1:]}:
+        known = stages and _weighed(self.signs) and {self.target, *self.signs} <= {*self.tumour.classes[1:]}
+        if not known:
             raise ModelError("bad_option", "Two outliners are needed, the second one with the class that is looked for.",
-                             "fit both with fit_outliner; name target and signs", found=repr((self.target, *self.signs))[:60],
+                             "fit both with fit_outliner; name the target, and the signs with their weights",
+                             found=repr((self.target, self.signs))[:80],
                              expected=", ".join(self.tumour.classes[1:]) if stages else "Outliner, Outliner")
 
     def calibrated(self, cases: Sequence, source: str = "") -> "TwoStage":
@@ -324,11 +330,12 @@ def _read(model: TwoStage, volume: Volume) -> _Reading | None:  # None where no 
     probabilities, seen = _look(model.tumour, volume, coarse)
     mask = _named_labels(model.tumour, probabilities, seen)
     signs = np.stack([probabilities[:, model.tumour.classes.index(name)] for name in (model.target, *model.signs)])
+    score = _patient_score(signs, [1, *model.signs.values()], np.prod(mask.spacing_mm) / 1000)
     inside = mask.labels > 0
     slice_mm, pixel_mm = _steps_mm(volume)
     traits = {"organ_ml": float(inside.sum() * np.prod(mask.spacing_mm) / 1000), "slice_mm": slice_mm, "pixel_mm": pixel_mm,
               "organ_hu": float(np.median(place(volume, seen).voxels[inside])) if inside.any() else float("nan")}
-    return _Reading(mask, signs[0], coarse, traits, _patient_score(signs))
+    return _Reading(mask, signs[0], coarse, traits, score)
 
 # %% ../../nbs/4_learning/46b_cases.ipynb #f96f6087
 def _calibrate(model: TwoStage, cases: Sequence, source: str) -> Ground:
@@ -613,7 +620,7 @@ def _warnings(report: CaseReport, reading: _Reading) -> list[str]:
     return words
 
 # %% ../../nbs/4_learning/46b_cases.ipynb #de6c7e0a
-_CARD, _FORMAT = "two_stage.json", "medkit two-stage 1"
+_CARD, _FORMAT = "two_stage.json", "medkit two-stage 2"
 
 
 def save_two_stage(
@@ -623,7 +630,7 @@ def save_two_stage(
 ) -> Path:  # the folder
     "Write both learners, their fields and the calibration. Reasons: those of `save_learner`."
     folder = Path(folder)
-    card = {"format": _FORMAT, "target": model.target, "signs": list(model.signs), "notes": dict(notes or {})}
+    card = {"format": _FORMAT, "target": model.target, "signs": dict(model.signs), "notes": dict(notes or {})}
     card["ground"] = None if model.ground is None else model.ground.as_dict()
     for name, stage in (("organ", model.organ), ("tumour", model.tumour)):
         saved = save_learner(stage.learn, folder / name)
@@ -671,6 +678,6 @@ def load_two_stage(
     card = _read_pair_card(folder)
     try:
         stages = [_load_stage(folder, name, card[name], networks) for name in ("organ", "tumour")]
-        return TwoStage(*stages, card["target"], tuple(card["signs"]), card["ground"] and Ground.from_dict(card["ground"]))
+        return TwoStage(*stages, card["target"], card["signs"], card["ground"] and Ground.from_dict(card["ground"]))
     except (KeyError, TypeError, AttributeError, OSError) as error:
         raise _bad_pair(f"{_CARD}: {type(error).__name__}") from error
