@@ -83,7 +83,7 @@ def non_local_means(noisy, h=0.085, patch=5, reach=3):  # h .06 .07 .08 *.085 .0
     return np.stack([denoise_nl_means(stack, **options)[2] for stack in five_slices(noisy)])
 
 
-def block_matching(noisy, sigma=0.16):  # BM3D of the package bm3d; .08 .12 *.16 .2
+def block_matching(noisy, sigma=0.24):  # BM3D of the package bm3d; .12 .16 .2 *.24 .28 .32
     import bm3d
 
     return np.stack([bm3d.bm3d(picture, sigma) for picture in noisy])
@@ -92,7 +92,7 @@ def block_matching(noisy, sigma=0.16):  # BM3D of the package bm3d; .08 .12 *.16
 FILTERS = {
     "Gaussian": (gaussian, {"pixels": (0.7, 0.8, 0.9, 1.0, 1.2, 1.4)}),
     "total variation": (total_variation, {"weight": (0.08, 0.1, 0.12, 0.15, 0.2)}),
-    "BM3D": (block_matching, {"sigma": (0.08, 0.12, 0.16, 0.2)}),
+    "BM3D": (block_matching, {"sigma": (0.12, 0.16, 0.2, 0.24, 0.28, 0.32)}),
     "non-local means, five slices": (non_local_means, {"h": (0.06, 0.07, 0.08, 0.085, 0.09, 0.1)}),
 }
 

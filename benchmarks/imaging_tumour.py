@@ -35,7 +35,7 @@ COARSE, FINE, LEVEL_HU = Field((5, 6, 6), (64, 64)), Field((5, 2.4, 2.4), (48, 8
 WINDOWS, STACK = (Window(90, 140), Window(40, 400)), 5
 GLAND = ("pancreas", "tumour", "duct", "cyst", "focal_fat")
 LOUD = (1, 1, 3, 3, 3, 3)  # weights of background and the classes of the gland in the cross-entropy
-SIGNS = {"duct": 5.0}
+SIGNS, LEVEL = {"duct": 5.0}, 0.2  # how loud a millilitre of duct speaks; the probability from which a tumour is drawn
 WIDE = Augment(offset_hu=30, contrast=0.25, noise_hu=20, gamma=0, value_chance=0.5, rotation_deg=12, zoom=0.15)  # for the organ
 SLIGHT = Augment(offset_hu=6, contrast=0.05, noise_hu=8, gamma=0, value_chance=0.2, rotation_deg=8, zoom=0.1, geometry_chance=0.3,
                  bend=0.01)
@@ -107,7 +107,7 @@ def fit(train: list, valid: list, seed: int, augment: Augment | None = None) -> 
     tumour = fit_outliner([*train, *watched], parted(train), FINE, {name: [name] for name in GLAND}, around=GLAND, level_hu=LEVEL_HU,
                           window=WINDOWS, stack=STACK, epochs=TUMOUR_EPOCHS, seed=seed, quiet=True, batch_size=8, augment=augment,
                           sampling="classes", learner={"loss": DiceCrossEntropy(0, LOUD)})
-    return TwoStage(organ, tumour, signs=SIGNS), time.process_time() - start
+    return TwoStage(organ, tumour, signs=SIGNS, level=LEVEL), time.process_time() - start
 
 
 def fit_patient(train: list[Stored], valid: list[Stored], seed: int) -> tuple[TwoStage, float]:

@@ -331,6 +331,58 @@ def test_dataset_json_with_several_channels_or_a_way_out(task):
     refused(lambda: read_decathlon(task), "not_found")
 
 
+def test_a_path_that_leaves_the_folder_is_a_fault_of_dataset_json(task):
+    for changes in ({"test": ["../../../etc/passwd"]}, {"training": [{"image": "./imagesTr/pancreas_001.nii.gz", "label": "../x.nii"}]}):
+        rewritten(task, **{"training": [], "test": [], **changes})
+        refused(lambda: read_decathlon(task), "unsafe_path", "correct it in dataset.json", "../")
+        with pytest.raises(MedkitError) as caught:
+            read_decathlon(task)
+        assert "slice_07.png" not in str(caught.value)
+
+
+def test_what_dataset_json_lists_twice_is_read_once_and_noted(task):
+    listed = json.loads((task / "dataset.json").read_text())["training"]
+    rewritten(task, training=listed + listed, test=["imagesTs/pancreas_002.nii.gz", "./imagesTs/pancreas_002.nii.gz", listed[0]["image"]])
+    cases = read_decathlon(task)
+    assert cases.patients == [f"msd_pancreas/pancreas_{n:03d}" for n in (1, 2, 4, 10)] and len(cases.labelled) == 3
+    (note,) = cases.notes
+    assert note.startswith("5 entries repeat an image, which is read once: ")
+    assert all(note.count(f"pancreas_{n:03d}") == 1 for n in (1, 2, 4, 10))
+    other = {**listed[0], "label": listed[1]["label"]}
+    rewritten(task, training=[*listed, other])
+    refused(lambda: read_decathlon(task), "several_labels", "pancreas_010.nii.gz", "pancreas_001.nii.gz")
+
+
+def test_notes_name_what_was_left_out_once(task, own):
+    listed = json.loads((task / "dataset.json").read_text())["training"]
+    rewritten(task, training=listed[:2])  # image and labels of 004 have one name
+    assert read_decathlon(task).notes == ("2 files are not listed and left out: pancreas_004.nii.gz",)
+    for place in (own, own / "labels"):
+        write_nifti(patient(1)[1], place / "p77.nii.gz")
+    assert read_case_folder(own, NAMES).notes == ("labels without a case: p77.nii.gz",)
+
+
+def test_without_dataset_json_the_error_says_what_is_there_and_what_to_write(tmp_path):
+    place = tmp_path / "livers"
+    (place / "imagesTr").mkdir(parents=True)
+    (place / "labelsTr").mkdir()
+    write_nifti(patient(1)[0], place / "imagesTr/p01_0000.nii.gz")
+    write_nifti(patient(1)[1], place / "labelsTr/p01.nii.gz")
+    for reader in (read_decathlon, read_nnunet):
+        refused(lambda: reader(place), "not_found", "no dataset.json in `livers`", "found: imagesTr/, labelsTr/", "names the labels",
+                '"labels": {"background": 0, "liver": 1}')
+    refused(lambda: read_case_folder(place, NAMES), "not_found", "read_nnunet", "names their labels", "dataset.json")
+    (place / "dataset.json").write_text(
+        '{"channel_names": {"0": "CT"},\n "labels": {"background": 0, "pancreas": 1, "tumour": 2},\n "file_ending": ".nii.gz"}')
+    cases = read_nnunet(place)  # the three lines that the pages show are enough
+    assert cases.patients == ["livers/p01"] and cases.notes == () and np.array_equal(cases[0].load()[1].labels, patient(1)[1].labels)
+
+
+@pytest.mark.parametrize("names", [["liver", "spleen"], ("liver",), "liver", 5, {"liver"}, [1, 2], b"a"])
+def test_names_that_are_no_mapping(own, names):
+    refused(lambda: read_case_folder(own, names), "bad_option", '{1: "liver"}')
+
+
 def test_each_layout_names_the_reader_of_the_other(task, nnunet):
     refused(lambda: read_nnunet(task), "bad_manifest", "read_decathlon")
     refused(lambda: read_decathlon(nnunet), "bad_manifest", "read_nnunet")

@@ -16,11 +16,12 @@ from medkit.errors import REASONS, MedkitError, ModelError
 from medkit.imaging import Mask, Volume, Window, axial_affine, read_series, write_series
 from medkit.imaging.geometry import Fault
 from medkit.learning.cases import (
-    CaseReport, Field, Outliner, TwoStage, _calibrate, fit_outliner, load_two_stage, longest_diameter, predict_case,
+    CaseReport, Field, Outliner, TwoStage, _calibrate, _drawn_labels, fit_outliner, load_two_stage, longest_diameter, predict_case,
     save_two_stage,
 )
 from medkit.learning.learner import classification_learner, segmentation_learner
 from medkit.learning.loaders import slice_loaders
+from medkit.learning.saving import load_learner, save_learner
 from medkit.learning.split import Split
 
 torch.set_num_threads(1)
@@ -183,8 +184,26 @@ def test_no_probability_without_calibration_or_from_a_single_outliner(stages):
     scan, truth = draw(STRAIGHT, SHAPE)
     assert "not calibrated" in predict_case(scan, TwoStage(*stages)).withheld[0]
     alone = predict_case(scan, stages[1])
-    assert alone.probability is None and alone.withheld and alone.target == "tumour"
+    assert alone.probability is None and alone.withheld and alone.target == "" and alone.diameter is None
     assert alone.volumes_ml["tumour"] == pytest.approx(truth.volume_ml("tumour"), rel=0.1)
+
+
+def test_a_level_draws_the_largest_piece_that_reaches_it(stages):
+    chances = np.full((1, 3, 4, 6), 0.1)  # background, pancreas, tumour
+    chances[:, 1], chances[0, 2, 1:3, 1:3], chances[0, 2, 0, 5] = 0.5, 0.25, 0.45
+    seen = Volume(np.zeros((1, 4, 6), np.float32), axial_affine((1, 1, 1)), (1, 1, 1))
+    drawn = {level: _drawn_labels(TwoStage(*stages, level=level), chances, seen).labels == 2 for level in (None, 0.2, 0.4, 0.6)}
+    assert [int(one.sum()) for one in drawn.values()] == [0, 4, 1, 0] and drawn[0.2][0, 1:3, 1:3].all()
+
+
+def test_a_learner_alone_knows_its_grid_even_after_saving(stages, tmp_path):
+    learn, (scan, _) = stages[1].learn, draw(STRAIGHT, SHAPE)
+    before = predict_case(scan, learn)
+    again = load_learner(save_learner(learn, tmp_path / "one"), {"Bands": Bands})
+    assert np.array_equal(before.mask.labels, predict_case(scan, again).mask.labels) and before.volumes_ml["pancreas"] > 10
+    again.learnt = {}
+    with pytest.raises(ModelError, match="the grid must be said"):
+        predict_case(scan, again)
 
 
 @pytest.mark.parametrize("volume", [None, 3, np.zeros((4, 4, 4)), "scan"])

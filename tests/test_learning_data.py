@@ -513,3 +513,32 @@ def test_real_abdomens_are_told_apart_and_their_copies_found():
     for kind, copy in copies(second.voxels, np.random.default_rng(0)).items():
         pairs = find_duplicates({"train": [("second", second.voxels)], "test": [("copy", copy)]}, window="pancreas")
         assert len({pair.slices[1] for pair in pairs}) >= 0.9 * len(copy), kind
+
+
+# what a newcomer gives
+
+SLIPS = {
+    "a label number": ({"classes": {"liver": 1}}, "by name"), "a class number": ({"classes": {1: "liver"}}, "every class goes by a name"),
+    "a list for masks": ({"classes": ["liver"]}, "say classes={'liver': 'liver'}"), "a bare name": ({"classes": "liver"}, "{'liver': 'liver'}"),
+    "no class": ({"classes": {}}, "every class goes by a name"), "a crop by name": ({"crop": "liver"}, r"say crop=Crop('liver', (96, 96))"),
+    "augment=True": ({"augment": True}, "say augment=Augment()"), "the class Augment": ({"augment": Augment}, "say augment=Augment()"),
+    "no such device": ({"device": "cuda:99"}, "or say 'cpu'"), "a pair of numbers": ({"window": (40, 400)}, "did you mean Window(40, 400)?"),
+}
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_slip_is_answered_with_what_to_write(cases, split, slip):
+    odd, words = SLIPS[slip]
+    with pytest.raises(MedkitError) as caught:
+        slice_loaders(cases, split, **{"window": "pancreas", "classes": GLAND, **odd})
+    assert words in str(caught.value) and "none" not in caught.value.hint
+
+
+def test_a_class_that_no_training_patient_has_is_refused(cases, split):
+    classes = {"liver": "liver", "tumour": "tumour"}
+    healthy = [(volume, replace(mask, labels=np.where(mask.labels == 10, 0, mask.labels).astype(np.uint8))) for volume, mask in cases]
+    with pytest.raises(ModelError, match="one_class") as caught:
+        slice_loaders(healthy, split, window="pancreas", classes=classes)
+    assert "'tumour'" in str(caught.value) and "'liver'" not in str(caught.value)
+    sick = next(number for number in split.train if (cases[number][1].labels == 10).any())
+    slice_loaders([cases[number] if number == sick else case for number, case in enumerate(healthy)], split, window="pancreas", classes=classes)

@@ -1,5 +1,8 @@
 "Heat must lie where the evidence is: networks whose evidence is known by construction."
 
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -71,6 +74,27 @@ def test_occlusion_is_a_drop_in_probability(slices):
     with torch.inference_mode():
         fall = (network(data.pictures[:1]).softmax(1) - network(covered).softmax(1))[0, 1]
     assert 0.25 * fall <= answer.heat.max() <= min(fall + 0.02, answer.probability)  # a pixel has the mean of its patches
+
+
+def test_the_picture_names_patient_slice_and_contour(slices):
+    answer = replace(explain(Bright(False), slices[0], 2, layer="look"), patient="nih_pancreas_ct/PANCREAS_0000")
+    assert answer.slice_index == 2 and "slice 2" in repr(answer)
+    ax = answer.show()
+    assert "slice 2" in ax.get_title() and "…/PANCREAS_0000" in ax.get_title()
+    assert [one.get_text() for one in ax.get_legend().get_texts()] == ["half of the most heat"]
+    assert ax.get_legend().get_title().get_text().startswith("grad-cam")
+    empty = replace(answer, heat=np.zeros((64, 64))).show()
+    assert not empty.get_legend().get_texts()
+    plt.close("all")
+
+
+def test_the_slice_is_counted_within_its_patient():
+    rng, spacing = np.random.default_rng(1), (1.0, 1.0, 1.0)
+    volumes = [Volume(rng.normal(150, 40, (4, 64, 64)).astype(np.float32), axial_affine(spacing), spacing, patient_key=key)
+               for key in ("one", "two")]
+    data = read_cases([(volume, 1) for volume in volumes], window=Window(0, 400), classes=("no", "square"))
+    answer = explain(Bright(False), data, 5, layer="look")
+    assert (answer.patient, answer.position, answer.slice_index) == ("two", 5, 1)
 
 
 def test_explaining_changes_nothing(slices):

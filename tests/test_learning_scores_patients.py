@@ -1,6 +1,7 @@
 """Scores over patients: the table, its metrics with naive guesses, and subgroups, on outlines and answers that are known."""
 
 import json
+from copy import copy
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,10 @@ from medkit.imaging import Mask, Volume, Window
 from medkit.learning.learner import classification_learner, segmentation_learner
 from medkit.learning.loaders import slice_loaders
 from medkit.learning.report import Scores
+from medkit.learning.saving import load_learner, save_learner
 from medkit.learning.scoring import evaluate, patient_table, predict, subgroups
 from medkit.learning.split import Split
+from medkit.learning.view import View
 
 torch.set_num_threads(1)
 SPACING = (5.0, 1.0, 2.0)
@@ -76,6 +79,25 @@ def test_scores_are_means_of_the_table(learn, dls):
     assert scores["lesion sensitivity organ"].value == 1 and scores["false positives a patient organ"].value == 0
     assert scores["hd95 organ"].unit == "mm" and not scores["hd95 organ"].higher_is_better
     assert Scores.from_dict(json.loads(json.dumps(scores.as_dict()))) == scores
+
+
+def test_a_saved_learner_remembers_whom_it_learnt_from(dls, tmp_path):
+    first = segmentation_learner(dls, width=2, depth=1)
+    again = load_learner(save_learner(first, tmp_path / "one"))
+    assert evaluate(again, dls.test)["dice organ"].value == evaluate(first, dls.test)["dice organ"].value
+    later = load_learner(save_learner(again, tmp_path / "two"))  # saved again without its loaders
+    for one in (again, later):
+        with pytest.raises(ModelError, match="before it was saved"):
+            evaluate(one, dls.train)
+    assert '"p0"' not in (tmp_path / "two" / "model.json").read_text()
+
+
+def test_slices_through_another_window_are_refused(learn, dls):
+    other = copy(dls.test.dataset)
+    other.view = View(Window(-600, 1500))
+    for ask in (predict, evaluate):
+        with pytest.raises(ModelError, match="not seen as the network learnt"):
+            ask(learn, other)
 
 
 def test_a_missed_organ_costs_the_diagonal(learn, dls):

@@ -592,3 +592,47 @@ def test_the_rows_of_a_benchmark_count_bars_alone(bench_gpu, capsys):
     rows = [("quick", "1 s", "<= 2 s", np.True_), ("shown", "3", "", None), ("slow", "9 s", "<= 2 s", False)]
     assert print_rows(rows) == [True, False]
     assert [line.split()[-2:] for line in capsys.readouterr().out.splitlines()] == [["s", "met"], ["shown", "3"], ["NOT", "MET"]]
+
+
+# networks that a newcomer gives
+
+SLIPS = {
+    "small letters": (lambda: "unet", "did you mean 'UNet'?"), "a class": (lambda: UNet, "make one: UNet(in_channels=1, classes=2)"),
+    "channels": (lambda: torch.nn.Conv2d(3, 2, 1), "for pictures (1, 1, 32, 32): RuntimeError"),
+    "classes": (lambda: torch.nn.Conv2d(1, 4, 1), "(1, 4, 32, 32)\nexpected: scores (1, 2, 32, 32)"),
+    "size": (lambda: torch.nn.Conv2d(1, 2, 3), "(1, 2, 30, 30)"), "no picture": (lambda: torch.nn.Flatten(), "(1, 1024)"),
+}
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_network_that_does_not_fit_is_refused_before_training(dls, slip):
+    make, words = SLIPS[slip]
+    with pytest.raises(ModelError) as caught:
+        segmentation_learner(dls, make())
+    assert words in str(caught.value)
+
+
+def test_a_plain_network_is_tried_and_left_as_it_was(yes_no):
+    network = torch.nn.Sequential(torch.nn.BatchNorm2d(1).eval(), torch.nn.Flatten(), torch.nn.Dropout(), torch.nn.LazyLinear(2))
+    network[-1].initialize_parameters(torch.zeros(1, 1024))
+    before, chance = {name: values.clone() for name, values in network.state_dict().items()}, torch.get_rng_state()
+    learn = classification_learner(yes_no, network)
+    assert all(torch.equal(values, before[name]) for name, values in learn.model.state_dict().items())
+    assert [part.training for part in learn.model] == [False, True, True, True] and torch.equal(torch.get_rng_state(), chance)
+
+
+def test_a_denoiser_of_stacks_names_the_stack(cases, split):
+    from medkit.models import SliceConvLSTM
+
+    pairs = [(volume, volume) for volume, _ in cases]
+    with pytest.raises(ModelError, match="stack=5 in slice_loaders"):
+        denoising_learner(slice_loaders(pairs, split, window="pancreas", classes=None), SliceConvLSTM())
+
+
+def test_broken_weights_ask_for_a_new_learner(dls):
+    learn = quiet(segmentation_learner(dls, width=2, depth=1))
+    for rate in (1e30, 1e-3):
+        with pytest.raises(ModelError, match="not_finite") as caught:
+            train(learn, 2, rate)
+        assert "make a new learner with a lower learning rate" in caught.value.hint
+    assert len(train(quiet(segmentation_learner(dls, width=2, depth=1)), 1, 1e-3).rows) == 1

@@ -212,7 +212,8 @@ def _nothing_of(what: str, layout: str) -> ImageError:
 
 
 def _few(names: Sequence[str]) -> str:
-    "A few names and how many more."
+    "A few names, each once, and how many more."
+    names = list(dict.fromkeys(names))
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 # %% ../../nbs/1_imaging/15d_collections.ipynb #2d046343
@@ -289,15 +290,28 @@ def read_nih_pancreas(
     notes += [f"no label file for {_few(bare)}"] * bool(bare) + [f"labels without a scan: {_few(spare)}"] * bool(spare)
     return Collection("nih_pancreas_ct", tuple(cases), _NIH_NAMES, tuple(notes))
 
+# %% ../../nbs/1_imaging/15d_collections.ipynb #38b5f6dd
+_OWN_JSON = '{"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}, "file_ending": ".nii.gz"}'
+
+
+def _no_json(folder: Path, reader: str) -> ImageError:
+    "What the folder holds instead of a dataset.json."
+    held = [path.name + "/" * path.is_dir() for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    hint = f"pass the folder that holds it to `{reader}`; for NIfTI files of your own, write one that names the labels, "
+    return ImageError("not_found", f"There is no dataset.json in `{folder.name}` or one folder below.",
+                      f"{hint}and read it with `read_nnunet`: {_OWN_JSON}", found=_few(held) or "no file",
+                      expected="dataset.json, imagesTr and labelsTr")
+
 # %% ../../nbs/1_imaging/15d_collections.ipynb #e9ae67f7
 def _json_in(folder: str | os.PathLike, reader: str) -> tuple[Path, dict]:
     "The one folder at or below `folder` with a dataset.json, and its content. Reasons: `not_found`, `bad_manifest`."
     folder = _existing_folder(folder)
     places = [place for place in (folder, *sorted(folder.iterdir())) if (place / "dataset.json").is_file()]
-    if len(places) != 1 and folder not in places:
-        raise ImageError("not_found" if not places else "bad_option", f"{len(places)} folders hold a dataset.json.",
-                         f"pass one of them to `{reader}`", found=_few([place.name for place in places]) or folder.name,
-                         expected="a folder with dataset.json, imagesTr and labelsTr")
+    if not places:
+        raise _no_json(folder, reader)
+    if len(places) > 1 and folder not in places:
+        raise ImageError("bad_option", f"{len(places)} folders hold a dataset.json.", f"pass one of them to `{reader}`",
+                         found=_few([place.name for place in places]), expected="one folder with dataset.json")
     try:
         content = json.loads((places[0] / "dataset.json").read_text("utf-8-sig"))
         if isinstance(content, dict):
@@ -340,6 +354,16 @@ def _unit_of(channels: object) -> str:
     return "HU" if str(*channels.values()).upper().startswith("CT") else ""
 
 # %% ../../nbs/1_imaging/15d_collections.ipynb #7a08acf7
+def _listed_path(place: Path, name: str) -> Path:
+    "The file that dataset.json lists. Reasons: `unsafe_path`."
+    try:
+        return inside(place, name.removeprefix("./"))
+    except MedkitError as error:
+        raise ImageError("unsafe_path", "dataset.json lists a path that leaves its folder or is unsafe.",
+                         "correct it in dataset.json: paths start at the folder of dataset.json", found=repr(name)[:80],
+                         expected="a path such as ./imagesTr/pancreas_001.nii.gz") from error
+
+
 def _listed_files(place: Path, content: dict) -> list[tuple[str, Path, Path | None]]:
     "Split, image and label of every entry of a Decathlon dataset.json. Reasons: `bad_manifest`, `unsafe_path`."
     found = []
@@ -351,10 +375,25 @@ def _listed_files(place: Path, content: dict) -> list[tuple[str, Path, Path | No
             image, label = (entry.get("image"), entry.get("label")) if isinstance(entry, dict) else (entry, None)
             if not isinstance(image, str) or not isinstance(label, str | None):
                 raise _bad_json(key, entry, '{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}')
-            found.append((split, inside(place, image.removeprefix("./")), label and inside(place, label.removeprefix("./"))))
+            found.append((split, _listed_path(place, image), label and _listed_path(place, label)))
     if not found:
         raise _bad_json("training", content.get("training"), "a list of images and labels")
     return found
+
+# %% ../../nbs/1_imaging/15d_collections.ipynb #4a49348b
+def _once(listed: list[tuple[str, Path, Path | None]]) -> tuple[list[tuple[str, Path, Path | None]], list[str]]:
+    "Every image once, and the names of those that are listed again. Reasons: `several_labels`."
+    first, again = {}, []
+    for one in listed:
+        _, image, label = one
+        known = first.setdefault(image.resolve(), one)
+        again += [image.name] * (known is not one)
+        if known[2] and label and known[2].resolve() != label.resolve():
+            raise ImageError("several_labels", f"dataset.json lists `{image.name}` with two label files.",
+                             "keep one in dataset.json", found=f"{known[2].name}, {label.name}", expected="one label file")
+        if label and not known[2]:
+            first[image.resolve()] = one
+    return list(first.values()), again
 
 
 def _pair_case(name: str, case: str, split: str, image: Path, label: Path | None, names: dict, unit: str) -> Case:
@@ -375,7 +414,7 @@ def read_decathlon(
     place, content = _json_in(folder, "read_decathlon")
     names, unit = _names_of(content.get("labels"), numbered=True), _unit_of(content.get("modality"))
     name, cases, absent, bare = f"msd_{str(content.get('name', place.name)).lower()}", [], [], []
-    listed = _listed_files(place, content)
+    listed, again = _once(_listed_files(place, content))
     for split, image, label in sorted(listed, key=lambda one: one[1].name):
         if not image.is_file():
             absent.append(image.name)
@@ -389,7 +428,7 @@ def read_decathlon(
     known = {path.resolve() for _, *paths in listed for path in paths if path}
     spare = [path.name for path in _walk(place) if path.name.endswith((".nii", ".nii.gz")) and path.resolve() not in known]
     met = {"listed images are missing": absent, "listed label files are missing": bare,
-           "files are not listed and left out": spare}
+           "files are not listed and left out": spare, "entries repeat an image, which is read once": again}
     notes = tuple(f"{len(files)} {what}: {_few(files)}" for what, files in met.items() if files)
     return Collection(name, tuple(cases), names, notes)
 
@@ -585,6 +624,16 @@ def _grouped(folder: Path, kinds: dict[Path, str]) -> tuple[dict[str, dict[Path,
     taken = {path for files in groups.values() for path in files}
     return groups, [path for path, kind in kinds.items() if kind in ("seg", "nifti") and path not in taken]
 
+# %% ../../nbs/1_imaging/15d_collections.ipynb #0cf84924
+def _given_names(names: Mapping[int, str] | None) -> dict[int, str]:
+    "Names by label; a list of names is no such thing. Reasons: `bad_option`."
+    if names is None or isinstance(names, Mapping):
+        return _checked_names(dict(names or {}))
+    said = [names] if isinstance(names, str) else names if isinstance(names, list | tuple) else []
+    meant = dict(enumerate((name for name in said if isinstance(name, str)), start=1)) or {1: "liver"}
+    raise ImageError("bad_option", "Names are given by label.", f"say which number is what, as in {meant}"[:200],
+                     found=repr(names)[:80], expected='numbers from 1 to 255, and a name for each, as in {1: "liver"}')
+
 # %% ../../nbs/1_imaging/15d_collections.ipynb #504300dc
 def read_case_folder(
     folder: str | os.PathLike,  # one folder for each case, see above
@@ -598,12 +647,12 @@ def read_case_folder(
     Reasons: `not_found`, `empty`, `several_labels`, `bad_option`; on loading `frame_mismatch`, `unknown_label`,
     `several_series`, and those of `read_series`, `read_nifti_mask` and `read_segmentation`.
     """
-    names, kinds = _checked_names(dict(names) if names else None), {path: _kind_of(path) for path in _walk(folder)}
+    names, kinds = _given_names(names), {path: _kind_of(path) for path in _walk(folder)}
     folder, name = Path(folder), name or Path(folder).resolve().name
     groups, beside = _grouped(folder, kinds)
     if not groups:
-        other = "; NIfTI images are read with `read_nnunet`" if "nifti" in kinds.values() else ""
-        raise _nothing_of("DICOM series", f"CASE/*.dcm{other}")
+        other = f"; NIfTI images are read with `read_nnunet`, and a dataset.json names their labels: {_OWN_JSON}"
+        raise _nothing_of("DICOM series", "CASE/*.dcm" + other * ("nifti" in kinds.values()))
     made = [_case_of(case, files, beside, names, on_fault) for case, files in groups.items()]
     used = {label for _, label in made}
     spare = [path.name for path in beside if path not in used]

@@ -148,11 +148,14 @@ _NUMBER = re.compile(r"[0-9]{1,6}")  # the number of a window in a header
 
 def _unknown_window(choice, header: tuple[Window, ...]) -> ImageError:
     "The error that lists every window there is; names of the header stand in `found`, since hints go into lists that are shared."
-    listed = ", ".join(f"{number}: C {one.center:g} W {one.width:g}" for number, one in enumerate(header)) or "none"
+    listed = ", ".join(f"{number}: C {one.center:g} W {one.width:g}" for number, one in enumerate(header))
+    hint = f'use a preset ({", ".join(PRESETS)}), "minmax", or a Window(center, width)'
+    hint += f", or one of the header: {listed}" if header else ""
+    if isinstance(choice, tuple | list) and len(choice) == 2 and all(isinstance(number, int | float) for number in choice):
+        hint = f"did you mean Window({choice[0]!r:.20}, {choice[1]!r:.20})? Else {hint}"
     known = [one.name for one in header if one.name]
     return ImageError(
-        "unknown_window", f"No window is called {str(choice)[:60]!r}.",
-        f'use a preset ({", ".join(PRESETS)}), "minmax", a Window(center, width), or one of the header: {listed}',
+        "unknown_window", f"No window is called {str(choice)[:60]!r}.", hint,
         found=f"{choice!r:.80}{f'; the header names {known}' if known else ''}"[:300],
         expected='Window, preset, header number, "name:" and a name of the header, "header" or "minmax"',
     )

@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "report": ["Metric", "Scores", "bootstrap_by_patient", "exact_bound"],
-        "split": ["Split", "check_leakage", "patient_folds", "patient_split"],
+        "split": ["Split", "check_leakage", "patient_digest", "patient_folds", "patient_split"],
         "duplicates": ["Duplicate", "check_duplicates", "find_duplicates"],
         "cache": ["cached_arrays", "content_key"],
         "view": ["View", "neighbours"],

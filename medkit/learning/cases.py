@@ -289,14 +289,15 @@ class TwoStage:
     target: str = "tumour"  # the class of `tumour` that is looked for, and its name in masks
     signs: Mapping[str, float] = field(default_factory=dict)  # classes that speak for the target, and how loud: {"duct": 5}
     ground: Ground | None = None  # without one there is no probability
+    level: float | None = None  # the target is drawn where its probability is at least this; None: where it is likeliest
 
     def __post_init__(self):
         stages = isinstance(self.organ, Outliner) and isinstance(self.tumour, Outliner)
         known = stages and _weighed(self.signs) and {self.target, *self.signs} <= {*self.tumour.classes[1:]}
-        if not known:
+        if not known or not (self.level is None or isinstance(self.level, float) and 0 < self.level < 1):
             raise ModelError("bad_option", "Two outliners are needed, the second one with the class that is looked for.",
-                             "fit both with fit_outliner; name the target, and the signs with their weights",
-                             found=repr((self.target, self.signs))[:80],
+                             "fit both with fit_outliner; name the target, the signs with their weights, and a level from 0 to 1",
+                             found=repr((self.target, self.signs, self.level))[:80],
                              expected=", ".join(self.tumour.classes[1:]) if stages else "Outliner, Outliner")
 
     def calibrated(self, cases: Sequence, source: str = "") -> "TwoStage":
@@ -313,12 +314,23 @@ class _Reading:
     traits: dict[str, float]  # organ_ml, organ_hu, slice_mm, pixel_mm
     score: float
 
-# %% ../../nbs/4_learning/46b_cases.ipynb #041d53b2
+# %% ../../nbs/4_learning/46b_cases.ipynb #f6fad298
 def _steps_mm(volume: Volume) -> tuple[float, float]:
     "Distance of axial slices and the larger side of a pixel in them."
     axis = voxel_axis(volume.affine, 2)
     steps = np.linalg.norm(volume.affine[:3, :3], axis=0)
     return float(steps[axis]), float(np.delete(steps, axis).max())
+
+# %% ../../nbs/4_learning/46b_cases.ipynb #041d53b2
+def _drawn_labels(model: TwoStage, probabilities: np.ndarray, seen: Volume) -> Mask:
+    "The likeliest classes; with a level, the target is the largest piece that reaches it."
+    mask, number = _named_labels(model.tumour, probabilities, seen), model.tumour.classes.index(model.target)
+    if model.level is None:
+        return mask
+    others = np.delete(np.arange(probabilities.shape[1]), number)
+    drawn = _largest(probabilities[:, number] >= model.level)
+    labels = np.where(drawn, number, others[probabilities[:, others].argmax(1)])
+    return replace(mask, labels=labels.astype(np.uint8))
 
 
 def _read(model: TwoStage, volume: Volume) -> _Reading | None:  # None where no organ was found
@@ -328,7 +340,7 @@ def _read(model: TwoStage, volume: Volume) -> _Reading | None:  # None where no 
         return None
     coarse = replace(coarse, labels=coarse.labels * _largest(coarse.labels > 0))
     probabilities, seen = _look(model.tumour, volume, coarse)
-    mask = _named_labels(model.tumour, probabilities, seen)
+    mask = _drawn_labels(model, probabilities, seen)
     signs = np.stack([probabilities[:, model.tumour.classes.index(name)] for name in (model.target, *model.signs)])
     score = _patient_score(signs, [1, *model.signs.values()], np.prod(mask.spacing_mm) / 1000)
     inside = mask.labels > 0
@@ -367,7 +379,7 @@ def _number(mask: Mask, name: str) -> int:
 class CaseReport:
     "What a model says about one patient, and what it does not say."
     patient_key: str
-    target: str = "tumour"  # what was looked for
+    target: str = "tumour"  # what was looked for; "" if only outlines were asked for
     probability: float | None = None  # that the patient has one; None if withheld
     calibrated_on: str = ""  # the patients behind the probability
     withheld: tuple[str, ...] = ()  # why there is no probability
@@ -420,11 +432,11 @@ def _from_dict(cls: type, record: Mapping) -> CaseReport:
 def _facts(report: CaseReport) -> dict[str, str]:
     "Name -> value with its unit."
     chance = "withheld" if report.probability is None else f"{report.probability:.2f}, calibrated on {report.calibrated_on}"
-    facts = {f"probability of {report.target}": chance}
+    facts = {f"probability of {report.target}": chance} if report.target else {}
     facts |= {f"withheld, reason {number}": why for number, why in enumerate(report.withheld, start=1)} | {
         name: f"{ml:.1f} ml" for name, ml in report.volumes_ml.items()}
     if report.diameter is not None:
-        facts["longest axial diameter"] = f"{report.diameter.mm:.0f} mm in slice {report.diameter.slice_index}"
+        facts[f"longest diameter of {report.target}"] = f"{report.diameter.mm:.0f} mm in slice {report.diameter.slice_index}"
     if report.slices:
         facts["slices that decided"] = ", ".join(f"{index} ({score:.2f})" for index, score in report.slices)
     return facts | {f"warning {number}": word for number, word in enumerate(report.warnings, start=1)} | {"use": _NOT_CLINICAL}
@@ -432,10 +444,10 @@ def _facts(report: CaseReport) -> dict[str, str]:
 
 def _in_words(report: CaseReport) -> str:
     "One line."
-    chance = f"{report.target} withheld: {report.withheld[0]}" if report.withheld else \
+    chance = f"{report.target or 'probability'} withheld: {report.withheld[0]}" if report.withheld else \
         f"{report.target} probability {report.probability:.2f}" if report.probability is not None else "no probability"
     sizes = "".join(f", {name} {ml:.1f} ml" for name, ml in report.volumes_ml.items())
-    wide = f", {report.diameter.mm:.0f} mm" if report.diameter else ""
+    wide = f", {report.target} {report.diameter.mm:.0f} mm across" if report.diameter else ""
     return f"CaseReport({report.patient_key or 'unknown patient'}: {chance}{sizes}{wide}; {_NOT_CLINICAL})"
 
 # %% ../../nbs/4_learning/46b_cases.ipynb #363eda0c
@@ -449,7 +461,7 @@ def _report_card(report: CaseReport) -> str:
     labels = cut_slice(report.mask.labels, report.mask.affine, "axial", index)[0]
     return html_card(title, _facts(report), thumbnail(colour_labels(grey, labels), 192), f"slice {index} with outlines", 192)
 
-# %% ../../nbs/4_learning/46b_cases.ipynb #47b1a203
+# %% ../../nbs/4_learning/46b_cases.ipynb #8597cba4
 def _shown_slice(report: CaseReport) -> int:
     "The slice that says most: of the diameter, else the most suspicious, else the one with most of the organ."
     if report.diameter is not None:
@@ -459,7 +471,7 @@ def _shown_slice(report: CaseReport) -> int:
     axis = voxel_axis(report.mask.affine, 2)
     return int((report.mask.labels > 0).sum(tuple({0, 1, 2} - {axis})).argmax())
 
-
+# %% ../../nbs/4_learning/46b_cases.ipynb #47b1a203
 def _draw_report(report: CaseReport, ax, slice_index: int | None, window) -> plt.Axes:
     "A slice, each class with its own colour and hatching, and the diameter."
     if report.scan is None or report.mask is None:
@@ -474,9 +486,10 @@ def _draw_report(report: CaseReport, ax, slice_index: int | None, window) -> plt
     _zoom(ax, labels > 0)
     if report.diameter is not None and report.diameter.slice_index == index:
         rows, columns = zip(*report.diameter.ends)
-        ax.plot(columns, rows, color="white", lw=1.5, marker="|", label=f"{report.diameter.mm:.0f} mm across")
+        ax.plot(columns, rows, color="white", lw=1.5, marker="|", label=f"{report.target}, {report.diameter.mm:.0f} mm across")
     chance = "withheld" if report.probability is None else f"{report.probability:.2f}"
-    ax.set_title(f"probability of {report.target}: {chance}\naxial, slice {index}, {_NOT_CLINICAL}", fontsize=9)
+    title = f"probability of {report.target}: {chance}\n" if report.target else ""
+    ax.set_title(f"{title}axial, slice {index}, {_NOT_CLINICAL}", fontsize=9)
     if ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=True, facecolor="0.5")
     return ax
@@ -550,19 +563,37 @@ def _doubts(model: TwoStage, volume: Volume, reading: _Reading) -> list[str]:
         return [*doubts, "the model was not calibrated (TwoStage.calibrated)"]
     return [*doubts, *_unlike(reading.traits, model.ground)]
 
+# %% ../../nbs/4_learning/46b_cases.ipynb #7d5a922d
+def _outliner_of(learn: Learner) -> Outliner:
+    "A learner on the grid of its training slices, if they all had one."
+    data = learn.dls.train.dataset
+    learnt = getattr(learn, "learnt", {}) if not len(data) else {
+        "sizes": {tuple(volume.shape[1:]) for volume in data.volumes},
+        "spacings_mm": {tuple(case.spacing_mm) for case in data.cases}}
+    sizes, spacings = (list(learnt.get(name, [])) for name in ("sizes", "spacings_mm"))
+    if len(sizes) != 1 or len(spacings) != 1 or data.crop is not None:
+        raise ModelError("bad_option", "This learner was not trained on whole slices of one grid, so the grid must be said.",
+                         "give Outliner(learner, Field(spacing_mm, shape))",
+                         found=f"sizes {sizes[:3]}, spacings {spacings[:3]} mm",
+                         expected="one size and one spacing of all training slices, and no crop")
+    return Outliner(learn, Field(tuple(spacings[0]), tuple(sizes[0])))
+
 # %% ../../nbs/4_learning/46b_cases.ipynb #1ae04bd6
 def predict_case(
     volume: Volume,  # CT, any spacing and direction, as `read_series` gives it
-    model: TwoStage | Outliner,  # an outliner alone gives outlines and sizes, and no probability
+    model: TwoStage | Outliner | Learner,  # an outliner or a learner of outlines alone gives outlines and sizes, no probability
 ) -> CaseReport:
     """What the model says about one patient, in the frame of the scan; not for clinical use.
 
     A scan that the model has no ground to judge gives a report with `withheld`. Reasons: `bad_option`.
     """
+    if isinstance(model, Learner):
+        model = _outliner_of(model)
     if not isinstance(volume, Volume) or not isinstance(model, TwoStage | Outliner):
         raise ModelError("bad_option", "A case is a volume and a model.",
-                         "read the scan with read_series, the model with load_two_stage",
-                         found=f"{type(volume).__name__}, {type(model).__name__}", expected="Volume, TwoStage or Outliner")
+                         "read the scan with read_series, the model with load_two_stage or load_learner",
+                         found=f"{type(volume).__name__}, {type(model).__name__}",
+                         expected="Volume, and TwoStage, Outliner or Learner")
     empty = CaseReport(volume.patient_key, _target(model), scan=volume)
     if why := _unusable(volume):
         return replace(empty, withheld=(why,))
@@ -575,14 +606,15 @@ def predict_case(
 
 # %% ../../nbs/4_learning/46b_cases.ipynb #bae72679
 def _target(model: TwoStage | Outliner) -> str:
-    "What is looked for; of an outliner, its last class."
-    return model.target if isinstance(model, TwoStage) else model.classes[-1]
+    "What is looked for; an outliner alone looks for nothing."
+    return model.target if isinstance(model, TwoStage) else ""
 
 
 def _measured(report: CaseReport, mask: Mask) -> CaseReport:
     "The report with outlines, volumes and diameter."
     volumes = {name: mask.volume_ml(label) for label, name in mask.names.items() if label}
-    return replace(report, mask=mask, volumes_ml=volumes, diameter=longest_diameter(mask, report.target))
+    diameter = longest_diameter(mask, report.target) if report.target else None
+    return replace(report, mask=mask, volumes_ml=volumes, diameter=diameter)
 
 
 def _judged(report: CaseReport, model: TwoStage, reading: _Reading, most: int = 3) -> CaseReport:
@@ -630,8 +662,8 @@ def save_two_stage(
 ) -> Path:  # the folder
     "Write both learners, their fields and the calibration. Reasons: those of `save_learner`."
     folder = Path(folder)
-    card = {"format": _FORMAT, "target": model.target, "signs": dict(model.signs), "notes": dict(notes or {})}
-    card["ground"] = None if model.ground is None else model.ground.as_dict()
+    card = {"format": _FORMAT, "target": model.target, "signs": dict(model.signs), "level": model.level}
+    card["notes"], card["ground"] = dict(notes or {}), None if model.ground is None else model.ground.as_dict()
     for name, stage in (("organ", model.organ), ("tumour", model.tumour)):
         saved = save_learner(stage.learn, folder / name)
         card[name] = {**asdict(stage.field), "level_hu": stage.level_hu, "sha256": sha256(saved / "model.json")}
@@ -678,6 +710,7 @@ def load_two_stage(
     card = _read_pair_card(folder)
     try:
         stages = [_load_stage(folder, name, card[name], networks) for name in ("organ", "tumour")]
-        return TwoStage(*stages, card["target"], card["signs"], card["ground"] and Ground.from_dict(card["ground"]))
+        ground = card["ground"] and Ground.from_dict(card["ground"])
+        return TwoStage(*stages, card["target"], card["signs"], ground, card["level"])
     except (KeyError, TypeError, AttributeError, OSError) as error:
         raise _bad_pair(f"{_CARD}: {type(error).__name__}") from error

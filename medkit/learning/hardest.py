@@ -49,6 +49,12 @@ def top_losses(
         table["share"] = table.loss * table.slices / (table.loss * table.slices).sum()
     return table.sort_values("loss", ascending=False, kind="stable", ignore_index=True)
 
+# %% ../../nbs/4_learning/45c_hardest.ipynb #bdd0ba2e
+def _tail(key: str, most: int = 18) -> str:
+    "A key short enough for a title: its end, from a stroke on where there is one."
+    end = key[1 - most:]
+    return key if len(key) <= most else "…" + end[max(0, end.find("/", 0, -1)):]
+
 # %% ../../nbs/4_learning/45c_hardest.ipynb #723cb159
 def show_top_losses(
     learn: Learner,  # trained
@@ -61,7 +67,10 @@ def show_top_losses(
     with evaluating(learn.model) as device, torch.inference_mode():
         scores = learn.model(torch.as_tensor(pictures).to(device)).float().cpu()
     axes = loader.show_results((pictures, targets), (learn.loss_func.decodes(scores),), max_n=count)
-    panels = len(axes) // len(table)
+    panels, figure = len(axes) // len(table), axes[0].figure
+    figure.set_figheight(figure.get_figheight() + 0.35 * axes[0].get_gridspec().nrows)  # two more lines of title
+    for ax in axes:
+        ax.set_title(ax.get_title(), fontsize=7)
     for row, ax in zip(table.itertuples(), axes[::panels]):
-        ax.set_title(f"{row.patient}, slice {row.slice}\nloss {row.loss:.2g}; {ax.get_title()}", fontsize="small")
+        ax.set_title(f"{_tail(row.patient)}\nslice {row.slice}, loss {row.loss:.2g}\n{ax.get_title()}", fontsize=7)
     return axes

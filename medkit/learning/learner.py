@@ -29,7 +29,7 @@ from ..errors import ModelError
 from ..figures import OKABE_ITO, axes_or_new
 from .callbacks import AurocMetric, EarlyStop, PsnrMetric, TrainingGuard
 from .checkpoints import Checkpoints, describe_run
-from .loaders import SliceLoaders
+from .loaders import SliceDataset, SliceLoaders
 from .losses import DeepSupervision, DenoisingLoss, DiceCrossEntropy
 from .metrics import DiceMetric
 
@@ -44,33 +44,69 @@ _NETWORKS = {
 def _network_of(name: str, task: str, **settings) -> nn.Module:
     "medkit's own network of that name, or one of the packages that `models.named` knows."
     own = _NETWORKS[task]
-    if name not in own and (task == "denoising" or name in sum(_NETWORKS.values(), ())):
+    meant = [known for known in own if known.lower() == str(name).lower().replace("-", "").replace("_", "")]
+    if name not in own and (meant or task == "denoising" or name in sum(_NETWORKS.values(), ())):
         raise ModelError("unknown_architecture", f"There is no network of that name for {task}.",
-                         "correct the name, or give a network", found=str(name)[:80], expected=", ".join(own))
+                         f"did you mean {meant[0]!r}?" if meant else "correct the name, or give a network",
+                         found=str(name)[:80], expected=", ".join(own))
     try:
         return getattr(models, name)(**settings) if name in own else models.named(name, task=task, **settings)
     except TypeError as error:
         raise ModelError("bad_option", "The network takes no such setting.", "correct the options",
                          found=str(error)[:120]) from error
 
+# %% ../../nbs/4_learning/45_learner.ipynb #d8c10a47
+def _try_out(network: nn.Module, data: SliceDataset) -> None:
+    "Raise `ModelError` unless the network takes a slice of `data` and its answer has the right shape; it stays as it is."
+    pictures, _ = data[[0]]
+    ends = len(data.classes) or len(data.view.windows)
+    expected, modes = (1, ends, *pictures.shape[2:]), {part: part.training for part in network.modules()}
+    expected, found = expected[:2] if data.task == "classification" else expected, "no answer"
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            answer = network.eval()(pictures.to(next(network.parameters(), pictures).device))
+        found = tuple(getattr(answer[-1] if isinstance(answer, tuple | list) else answer, "shape", ()))
+    except Exception as error:  # whatever the network's own code raises
+        found = f"{type(error).__name__}: {error}"[:200]
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+    if found != expected:
+        raise ModelError("bad_shape", "The network does not fit the loaders.", "correct its channels and classes",
+                         found=f"for pictures {tuple(pictures.shape)}: {found}", expected=f"scores {expected}")
+
+# %% ../../nbs/4_learning/45_learner.ipynb #eb3ea732
+def _check_network(network: nn.Module, data: SliceDataset, wanted: Mapping) -> None:
+    "Raise `ModelError` unless the network that was given fits the loaders, by its settings or, without them, by trial."
+    own, windows = getattr(network, "settings", {}), len(data.view.windows)
+    wrong = {name: own[name] for name in wanted if own.get(name, wanted[name]) != wanted[name]}
+    if wrong:
+        stack, rest = divmod(wrong.get("in_channels", 0), windows)
+        remedy = f", or say stack={stack} in slice_loaders" if stack % 2 and not rest else ""
+        raise ModelError("bad_shape", "The network does not fit the loaders.", f"correct its settings{remedy}", found=wrong,
+                         expected={name: wanted[name] for name in wrong})
+    if len(data) and not set(wanted) <= set(own):
+        _try_out(network, data)
+
 # %% ../../nbs/4_learning/45_learner.ipynb #6d5d220d
 def _build(model, default: str, dls: SliceLoaders, seed: int, settings: dict) -> nn.Module:
     "The network called `model`, or `default`, with first weights drawn by `seed`; or the network that was given."
     data = dls.train.dataset
     ends = {"classes": len(data.classes)} if data.classes else {"out_channels": len(data.view.windows)}
+    wanted = {"in_channels": data.view.channels} | ends
+    if isinstance(model, type):
+        call = f"{model.__name__}({', '.join(f'{name}={value}' for name, value in wanted.items())})"
+        raise ModelError("bad_option", "This is a class of networks, not a network.", f"make one: {call}",
+                         found=model.__name__, expected="a name, or a network")
     if isinstance(model, nn.Module):
         if settings:
             raise ModelError("bad_option", "A network that is given has its settings already.", "leave them out, or give a name",
                              found=", ".join(settings), expected="options of fastai's Learner")
-        own, wanted = getattr(model, "settings", {}), {"in_channels": data.view.channels} | ends
-        wrong = {name: own[name] for name in wanted if own.get(name, wanted[name]) != wanted[name]}
-        if wrong:
-            raise ModelError("bad_shape", "The network does not fit the loaders.", "correct its settings", found=wrong,
-                             expected={name: wanted[name] for name in wrong})
+        _check_network(model, data, wanted)
         return model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _network_of(model or default, data.task, in_channels=data.view.channels, **ends, **settings)
+        return _network_of(model or default, data.task, **wanted, **settings)
 
 
 def _split_options(options: Mapping) -> tuple[dict, dict]:
@@ -179,6 +215,17 @@ def _checked_epochs(epochs: int) -> int:
                          expected="a whole number from 1")
     return epochs
 
+# %% ../../nbs/4_learning/45_learner.ipynb #713a816c
+def _fit(learn: Learner, *cycle, **options) -> None:
+    "One cycle; after one that broke the weights, no learning rate helps this learner."
+    try:
+        learn.fit_one_cycle(*cycle, **options)
+    except ModelError as error:
+        if error.reason != "not_finite":
+            raise
+        hint = "make a new learner with a lower learning rate, since the weights of this one are broken; or look at these slices"
+        raise ModelError("not_finite", error.message, hint, found=error.found, expected=error.expected) from error
+
 # %% ../../nbs/4_learning/45_learner.ipynb #72d94d17
 def train(
     learn: Learner,  # of `segmentation_learner`, `classification_learner` or `denoising_learner`
@@ -201,7 +248,7 @@ def train(
     run = describe_run(learn, epochs=epochs, lr=lr, seed=seed, monitor=monitor, **settings)
     points = [Checkpoints(folder, run, resume)] if folder is not None else []
     _seed_everything(learn, seed)
-    learn.fit_one_cycle(epochs, lr, cbs=[*stop, *points], **{"reset_opt": True, **options})
+    _fit(learn, epochs, lr, cbs=[*stop, *points], **{"reset_opt": True, **options})
     return _what_happened(learn, epochs, stop, points)
 
 # %% ../../nbs/4_learning/45_learner.ipynb #875cbf3f

@@ -8,7 +8,7 @@ __all__ = ['SliceCase', 'SliceDataset', 'read_cases', 'SliceLoader', 'SliceLoade
 # %% ../../nbs/4_learning/42_loaders.ipynb #dd736281
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -152,16 +152,21 @@ def _mask_targets(volume: Volume, mask: Mask, classes: Mapping[str, Sequence[str
     number_of = {name: label for label, name in mask.names.items()}
     table = np.zeros(256, dtype=np.uint8)
     for number, (name, labels) in enumerate(classes.items(), start=1):
-        for label in [labels] if isinstance(labels, str) else labels:
-            if label not in number_of:
+        for label in [labels] if isinstance(labels, str) or not isinstance(labels, Iterable) else labels:
+            if label not in [*number_of]:
                 raise ModelError("bad_option", f"Class {name!r} asks for a label that the mask does not name.",
-                                 "use labels of the mask", found=repr(label), expected=", ".join(number_of))
+                                 "use labels of the mask, by name", found=repr(label)[:80], expected=", ".join(number_of))
             table[number_of[label]] = number
     return table[mask.labels]
 
 # %% ../../nbs/4_learning/42_loaders.ipynb #b74dc87e
 def _class_targets(volume: Volume, target, classes: Sequence[str]) -> np.ndarray:
     "One class number a slice."
+    if isinstance(target, Mask):
+        known = [name for name in target.names.values() if name in classes] or list(target.names.values())[:1]
+        raise ModelError("bad_option", "For masks it must be said which labels make a class.",
+                         f"say classes={ {name: name for name in known} }", found=f"classes={list(classes)}"[:120],
+                         expected="{class: labels}")
     numbers = np.asarray(target)
     fits = numbers.dtype.kind in "biu" and numbers.shape in ((), (len(volume.voxels),))
     if not fits or numbers.min() < 0 or numbers.max() >= len(classes):
@@ -270,6 +275,26 @@ def _read_case(case, patient: str, classes, crop: Crop | None, cache) -> tuple[d
     arrays = make() if cache is None else cached_arrays(cache, key or _voxels_key(opened, options), make)
     return arrays, case.tags if opened is None else opened[2]
 
+# %% ../../nbs/4_learning/42_loaders.ipynb #9c70af29
+def _check_choices(classes, crop) -> None:
+    "Raise `ModelError` unless `classes` names classes and `crop` is one."
+    fits = classes is None or isinstance(classes, Sequence | Mapping) and not isinstance(classes, str) and len(classes)
+    if not fits or not all(isinstance(name, str) for name in classes or ()):
+        raise ModelError("bad_option", "These are no names of classes.",
+                         "say classes={'liver': 'liver'} for masks, ('no', 'yes') for class numbers, None to denoise",
+                         found=repr(classes)[:80], expected="{class: labels} or names; every class goes by a name")
+    if crop is not None and not isinstance(crop, Crop):
+        label = crop if isinstance(crop, str) else "liver"
+        raise ModelError("bad_option", "This is no crop.", f"say crop=Crop({label!r:.60}, (96, 96)), with the size in pixels",
+                         found=repr(crop)[:80], expected="Crop or None")
+
+
+def _check_sizes(volumes: Sequence[torch.Tensor]) -> None:
+    "Raise `ModelError` unless the slices of all cases have one size."
+    if len(shapes := {tuple(volume.shape[1:]) for volume in volumes}) > 1:
+        raise ModelError("bad_shape", "The slices of the cases differ in size.",
+                         "bring them to one: crop=Crop(None, (rows, columns))", found=sorted(shapes), expected="one slice size")
+
 # %% ../../nbs/4_learning/42_loaders.ipynb #ce67f45c
 def read_cases(
     cases: Sequence[tuple],  # (volume, mask), (volume, class number or numbers), (noisy, clean); each with tags, or not
@@ -284,6 +309,7 @@ def read_cases(
 
     Reasons: `empty`, `bad_shape`, `bad_option`, `patient_missing`, `frame_mismatch`, `unknown_window`, `not_finite`.
     """
+    _check_choices(classes, crop)
     view, (volumes, targets, found), start = View(window, stack), ([], [], []), 0
     for case, patient in zip(cases, _patients_of(cases)):
         arrays, tags = _read_case(case, patient, classes, crop, cache)
@@ -294,13 +320,6 @@ def read_cases(
         start = stop
     _check_sizes(volumes)
     return SliceDataset(volumes, targets, found, _maker(classes)[1], view, crop)
-
-
-def _check_sizes(volumes: Sequence[torch.Tensor]) -> None:
-    "Raise `ModelError` unless the slices of all cases have one size."
-    if len(shapes := {tuple(volume.shape[1:]) for volume in volumes}) > 1:
-        raise ModelError("bad_shape", "The slices of the cases differ in size.",
-                         "bring them to one: crop=Crop(None, (rows, columns))", found=sorted(shapes), expected="one slice size")
 
 # %% ../../nbs/4_learning/42_loaders.ipynb #50e4b0b5
 class SliceLoader(TfmdDL):
@@ -427,6 +446,35 @@ class SliceLoaders(DataLoaders):
     def __repr__(self):
         return "\n".join(f"{part}: {loader.dataset!r}" for part, loader in zip(_PARTS, self.loaders))
 
+# %% ../../nbs/4_learning/42_loaders.ipynb #b6f3338b
+def _check_shown(dataset: SliceDataset) -> None:
+    "Raise `ModelError` if no case shows one of the classes to outline; most often the first case shows them all."
+    missing = set(range(1, len(dataset.classes))) if dataset.task == "segmentation" else set()
+    for answers in dataset.answers:
+        missing = {number for number in missing if not (answers == number).any()}
+        if not missing:
+            return
+    for number in sorted(missing):
+        raise ModelError("one_class", f"No patient of the training part shows {dataset.classes[number]!r}.",
+                         "train on patients who have it, correct its labels, or leave the class out",
+                         found=f"0 voxels in {len(dataset.cases)} cases", expected="at least 1 voxel of each class")
+
+
+def _check_options(batch_size, augment, device) -> None:
+    "Raise `ModelError` for a batch, an augmentation or a device that cannot be."
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 2):
+        raise ModelError("bad_option", "A batch needs two slices at least.", "correct batch_size",
+                         found=batch_size, expected="a whole number from 2")
+    if augment is not None and (isinstance(augment, type) or not callable(augment)):
+        raise ModelError("bad_option", "This is no augmentation.", "say augment=Augment(), or leave it out",
+                         found=repr(augment)[:80], expected="Augment or None")
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:  # torch's words for a device that is not there
+        words = str(error).splitlines()[0][:120]
+        raise ModelError("bad_option", f"The device {str(device)[:40]!r} cannot be used here.", "leave device out, or say 'cpu'",
+                         found=words, expected="cpu, or cuda where there is a graphics card") from error
+
 # %% ../../nbs/4_learning/42_loaders.ipynb #72a2706e
 def slice_loaders(
     cases: Sequence[tuple],  # as for `read_cases`
@@ -445,12 +493,11 @@ def slice_loaders(
 ) -> SliceLoaders:
     """fastai `DataLoaders` of slices: shuffled for training, in order for validation and test.
 
-    Reasons: `patient_overlap`, `patient_missing`, `bad_record` (a split of other cases), and those of `read_cases`.
+    Reasons: `patient_overlap`, `bad_record` (a split of other cases), `one_class` (no patient to train on has one of the
+    classes), and those of `read_cases`.
     """
     _check_split(_patients_of(cases), split)
-    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 2):
-        raise ModelError("bad_option", "A batch needs two slices at least.", "correct batch_size",
-                         found=batch_size, expected="a whole number from 2")
+    _check_options(batch_size, augment, device)
     device, loaders = device or ("cuda" if torch.cuda.is_available() else "cpu"), []
     for part in (part for part in _PARTS if len(getattr(split, part))):
         chosen = [cases[position] for position in getattr(split, part)]
@@ -466,6 +513,8 @@ _BATCH = {"segmentation": 4, "classification": 16, "denoising": 2}  # small ones
 def _make_loader(dataset: SliceDataset, part: str, batch_size: int | None, **options) -> SliceLoader:
     "The loader of one part; only that of the training is shuffled."
     training, size = part == "train", batch_size or _BATCH[dataset.task]
+    if training:
+        _check_shown(dataset)
     drop_last = training and len(dataset) > size
     return SliceLoader(dataset, bs=size, shuffle=training, drop_last=drop_last, num_workers=0, **options)
 

@@ -13,12 +13,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from fastai.learner import Learner
+from matplotlib.lines import Line2D
 from torch import nn
 from torch.nn import functional as F
 
 from ..errors import ModelError
 from ..figures import OKABE_ITO, axes_or_new
 from ..imaging.show import show_picture
+from .hardest import _tail
 from .loaders import SliceDataset, SliceLoader
 from .scoring import _checked_dataset
 from ..models.blocks import evaluating
@@ -123,6 +125,7 @@ class Explanation:
     probability: float  # of the class; for an outline its mean where it was drawn
     patient: str
     position: int  # of the slice in its dataset
+    slice_index: int | None = None  # of the slice in the patient's scan, from 0
 
     def share_inside(self, region: np.ndarray) -> tuple[float, float]:  # of the heat, and of the pixels (the naive guess)
         "Share of the heat inside a region (row, column), and the share an even heat would have. Reasons: `bad_shape`."
@@ -134,24 +137,33 @@ class Explanation:
         return float(heat[region].sum() / heat.sum()) if heat.any() else float("nan"), float(region.mean())
 
     def show(self, ax: plt.Axes | None = None) -> plt.Axes:
-        return _draw_heat(self, axes_or_new(ax, (3.6, 3.2)))
+        "Draw the slice with the heat over it; the contour runs where the heat is half its most."
+        return _draw_heat(self, axes_or_new(ax, (3.6, 4)))
 
     def __repr__(self):
         return (f"Explanation({self.method} of {self.target!r}, p = {self.probability:.2f}, patient {self.patient}, "
-                f"slice {self.position})")
+                f"{_place_of(self)})")
 
 # %% ../../nbs/4_learning/46a_saliency.ipynb #f26bc32c
+def _place_of(one: Explanation) -> str:
+    return f"position {one.position}" if one.slice_index is None else f"slice {one.slice_index}"
+
+
 def _draw_heat(one: Explanation, ax: plt.Axes) -> plt.Axes:
     "The slice in grey, the heat over it, and a line around its upper half."
-    show_picture((255 * one.picture.clip(0, 1)).astype(np.uint8), ax, title=f"{one.target}, p = {one.probability:.2f}")
+    title = f"{one.target}, p = {one.probability:.2f}\n{_tail(one.patient, 24)}, {_place_of(one)}"
+    show_picture((255 * one.picture.clip(0, 1)).astype(np.uint8), ax, title=title)
     top = float(max(one.heat.max(), 1e-9))
     alpha = 0.65 * (one.heat / top).clip(0, 1)
     ax.imshow(one.heat, cmap="inferno", vmin=0, vmax=top, alpha=alpha, aspect=ax.get_aspect())
+    lines = []
     if one.heat.max() > 0:
+        lines = [Line2D([], [], color=OKABE_ITO["sky"], linewidth=1.2, label="half of the most heat")]
         ax.contour(one.heat, levels=[top / 2], colors=[OKABE_ITO["sky"]], linewidths=1.2)
     unit = "relative" if one.method == "grad_cam" else f"drop in probability, at most {top:.2f}"
     words = f"{one.method.replace('_', '-')}: {unit}"
-    ax.text(0.5, -0.04, words, transform=ax.transAxes, ha="center", va="top", fontsize="small")
+    ax.legend(handles=lines, title=words, loc="upper center", bbox_to_anchor=(0.5, 0), frameon=False, fontsize="small",
+              title_fontsize="small")
     return ax
 
 # %% ../../nbs/4_learning/46a_saliency.ipynb #d30a3d42
@@ -179,7 +191,9 @@ def explain(
         heat = (_grad_cam(network, picture, number, layer or coarsest_layer(network, picture)) if method == "grad_cam"
                 else _occlusion(network, picture, number, size))
     grey = picture[0, picture.shape[1] // 2].cpu().numpy()
-    return Explanation(grey, heat, method, dataset.classes[number], probability, dataset.patients[position], int(position))
+    case = next(case for case in dataset.cases if position < case.stop)
+    return Explanation(grey, heat, method, dataset.classes[number], probability, case.patient, int(position),
+                       int(position - case.start))
 
 # %% ../../nbs/4_learning/46a_saliency.ipynb #ffeed0ee
 _METHODS = ("grad_cam", "occlusion")

@@ -8,7 +8,7 @@ __all__ = ['ARCHITECTURES', 'save_learner', 'load_learner']
 # %% ../../nbs/4_learning/46_saving.ipynb #095fe7b0
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -24,6 +24,7 @@ from ..files import atomic_write, seal
 from .crops import Crop
 from .learner import classification_learner, denoising_learner, segmentation_learner
 from .loaders import SliceDataset, SliceLoader, SliceLoaders
+from .split import patient_digest
 from .view import View
 
 # %% ../../nbs/4_learning/46_saving.ipynb #28834d58
@@ -35,16 +36,25 @@ ARCHITECTURES = MappingProxyType({name: getattr(models, name) for name in (
 _WEIGHTS, _CARD, _FORMAT = "weights.safetensors", "model.json", "medkit-model-2"
 
 
-def _learnt(dataset: SliceDataset) -> dict:
-    "What the training slices were: how many of how many patients, their size and spacing."
+def _learnt(learn: Learner, salt: str) -> dict:
+    "What the training slices were: how many, their size and spacing, and the digests of their patients, the earlier ones too."
+    dataset, before = learn.dls.train.dataset, getattr(learn, "learnt", {})
+    if not len(dataset):
+        return before
     spacings = sorted({tuple(case.spacing_mm) for case in dataset.cases})
     sizes = sorted({tuple(volume.shape[1:]) for volume in dataset.volumes})
     return {"patients": len(set(dataset.patients)), "slices": len(dataset), "sizes": [list(size) for size in sizes[:20]],
-            "spacings_mm": [list(spacing) for spacing in spacings[:20]]}
+            "spacings_mm": [list(spacing) for spacing in spacings[:20]],
+            "from": [*before.get("from", []), {"salt": salt, "digests": _digests(dataset.patients, salt)}]}
 
 
-def _card(network: nn.Module, dataset: SliceDataset, weights: bytes, notes: Mapping) -> dict:
+def _digests(patients: Iterable[str], salt: str) -> list[str]:
+    return sorted({patient_digest(patient, salt) for patient in dict.fromkeys(patients)})
+
+# %% ../../nbs/4_learning/46_saving.ipynb #6424bb05
+def _card(learn: Learner, weights: bytes, notes: Mapping) -> dict:
     "What stands in model.json."
+    network, dataset, checksum = learn.model, learn.dls.train.dataset, hashlib.sha256(weights).hexdigest()
     card = {
         "format": _FORMAT,
         "architecture": type(network).__name__,
@@ -53,9 +63,9 @@ def _card(network: nn.Module, dataset: SliceDataset, weights: bytes, notes: Mapp
         "classes": list(dataset.classes),
         "view": dataset.view.as_dict(),
         "crop": dataset.crop and dataset.crop.as_dict(),
-        "learnt": _learnt(dataset),
+        "learnt": _learnt(learn, checksum[:16]),
         "notes": dict(notes),
-        "sha256": hashlib.sha256(weights).hexdigest(),
+        "sha256": checksum,
     }
     return {**card, "seal": seal(card)}
 
@@ -71,10 +81,10 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def _card_bytes(network: nn.Module, dataset: SliceDataset, weights: bytes, notes: Mapping) -> bytes:
+def _card_bytes(learn: Learner, weights: bytes, notes: Mapping) -> bytes:
     "model.json as bytes, or `ModelError` if the notes cannot stand in it."
     try:
-        return json.dumps(_card(network, dataset, weights, notes), indent=1, allow_nan=False).encode()
+        return json.dumps(_card(learn, weights, notes), indent=1, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
         raise ModelError("bad_option", "The notes are not plain text and numbers.", "give what JSON can hold",
                          found=error, expected="text, finite numbers, lists, dictionaries") from error
@@ -97,7 +107,7 @@ def save_learner(
             found=type(network).__name__, expected="a network with settings",
         )
     weights = save({name: values.detach().cpu().contiguous() for name, values in network.state_dict().items()})
-    card = _card_bytes(network, learn.dls.train.dataset, weights, notes or {})
+    card = _card_bytes(learn, weights, notes or {})
     _make_folder(folder)
     for name, content in ((_WEIGHTS, weights), (_CARD, card)):
         with atomic_write(folder / name) as file:
@@ -252,4 +262,6 @@ def load_learner(
             "use the windows, the stack and the classes it was trained with", found=f"{given.view}, {given.classes}",
             expected=f"{view}, {card['classes']}",
         )
-    return _LEARNERS[card["task"]](dls, network)
+    learn = _LEARNERS[card["task"]](dls, network)
+    learn.learnt = card["learnt"]  # for `evaluate`, which refuses patients that were learnt from
+    return learn

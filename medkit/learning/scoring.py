@@ -26,7 +26,7 @@ from medkit.learning.probability import (
     Calibration, average_precision, brier_score, calibration_error, calibration_line, count_calls, predictive_values,
 )
 from .report import Metric, Scores, bootstrap_by_patient, exact_bound
-from .split import check_leakage
+from .split import check_leakage, patient_digest
 from .surface import hd95, surface_dice
 from .view import View, neighbours
 from ..models.blocks import evaluating
@@ -48,14 +48,24 @@ def _answers(network: nn.Module, dataset: SliceDataset, positions: Sequence[int]
         said = [network(dataset[list(batch)][0].as_subclass(torch.Tensor).to(device)).float() for batch in batches]
         return torch.cat([(raw if dataset.task == "denoising" else raw.softmax(1)).cpu() for raw in said])
 
+# %% ../../nbs/4_learning/45a_scoring.ipynb #263d6184
+def _check_view(learn: Learner | nn.Module, dataset: SliceDataset) -> None:
+    "Refuse slices that are not seen as the network learnt to see them."
+    known = learn.dls.train.dataset if isinstance(learn, Learner) else dataset
+    if (known.view, list(known.classes)) != (dataset.view, list(dataset.classes)):
+        raise ModelError("bad_option", "The slices are not seen as the network learnt to see them.",
+                         "load them with its windows, stack and classes", found=f"{dataset.view}, {list(dataset.classes)}"[:200],
+                         expected=f"{known.view}, {list(known.classes)}"[:200])
+
 
 def predict(
     learn: Learner | nn.Module,  # a learner or its network
     data: SliceLoader | SliceDataset,  # slices to look at
     batch_size: int = 64,  # slices at a time
 ) -> torch.Tensor:  # (slice, class), (slice, class, row, column) or (slice, window, row, column), float32, on the CPU
-    "Class probabilities or clean slices of all slices; the network is in evaluation mode. Reasons: `empty`, `bad_shape`."
+    "Class probabilities or clean slices of all slices; the network is in evaluation mode. Reasons: `empty`, `bad_option`."
     dataset = _checked_dataset(data)
+    _check_view(learn, dataset)
     return _answers(getattr(learn, "model", learn), dataset, range(len(dataset)), batch_size)
 
 # %% ../../nbs/4_learning/45a_scoring.ipynb #3769ba87
@@ -335,6 +345,18 @@ def _score_clean(table: pd.DataFrame, seed: int) -> Scores:
     metrics = [_mean_metric(word, table[word], table[f"{word} noisy"], "noisy input", seed, unit) for word, unit in units]
     return Scores(tuple(metrics), table.index.nunique(), ("grey in [0, 1] through the window; SSIM after Wang et al. 2004",))
 
+# %% ../../nbs/4_learning/45a_scoring.ipynb #394d988c
+def _check_unseen(learn: Learner, dataset: SliceDataset) -> None:
+    "Refuse patients that the network has learnt from, with these loaders or before it was saved."
+    check_leakage({"training": learn.dls.train.dataset.patients, "evaluation": dataset.patients})
+    memories = getattr(learn, "learnt", {}).get("from", [])
+    seen = [patient for patient in dict.fromkeys(dataset.patients)
+            if any(patient_digest(patient, memory["salt"]) in memory["digests"] for memory in memories)]
+    if seen:
+        raise ModelError("patient_overlap", f"The network learnt from {len(seen)} of these patients before it was saved.",
+                         "evaluate it on others, such as the test part of the split it was trained with",
+                         found=", ".join(seen[:3]), expected="patients that it has not seen")
+
 # %% ../../nbs/4_learning/45a_scoring.ipynb #76db231d
 def evaluate(
     learn: Learner,  # trained
@@ -351,14 +373,16 @@ def evaluate(
     Reasons: `patient_overlap`, `empty`, `bad_option`, `one_class`, `too_few_patients`.
     """
     dataset, learnt = _checked_dataset(data), learn.dls.train.dataset
-    check_leakage({"training": learnt.patients, "evaluation": dataset.patients})
+    _check_view(learn, dataset)
+    _check_unseen(learn, dataset)
     table = patient_table(network or learn.model, dataset, **options).set_index("patient")
     if dataset.task == "classification":
         pool, threshold = options.get("pool", "top3"), options.get("threshold", 0.5)
         return _score_classes(table, pool, threshold, prevalence, dataset.classes[1], seed)
     if dataset.task == "denoising":
         return _score_clean(table, seed)
-    name = "best threshold" if naive is None else getattr(naive, "__name__", "naive guess")
+    best = "best threshold" if len(learnt) else "best threshold of these patients"
+    name = best if naive is None else getattr(naive, "__name__", "naive guess")
     labels = _guessed(naive or fit_threshold(learnt if len(learnt) else dataset), dataset)
     rival = _outline_table(labels, dataset, **options)
     return _score_outlines(table, rival.set_axis(table.index), dataset.classes[1:], name, seed)

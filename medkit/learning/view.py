@@ -27,10 +27,13 @@ def _grey(values: torch.Tensor, window: Window) -> torch.Tensor:
 # %% ../../nbs/4_learning/41c_view.ipynb #e8459937
 def _resolved(windows) -> tuple[Window, ...]:
     "One window, one name or a sequence of them, as windows."
-    windows = (windows,) if isinstance(windows, Window | str) else windows
+    if isinstance(windows, Window | str):
+        return (resolve_window(windows),)
     if not isinstance(windows, Sequence) or not windows:
         raise ModelError("bad_option", "A view needs a window at least.", "give a window, a preset's name, or a list of them",
                          found=repr(windows)[:60], expected="Window(40, 400), or ('pancreas', 'bone')")
+    if all(isinstance(number, int | float) for number in windows):
+        resolve_window(windows)  # which asks: did you mean Window(40, 400)?
     return tuple(resolve_window(window) for window in windows)
 
 # %% ../../nbs/4_learning/41c_view.ipynb #d6c5db44
