@@ -255,6 +255,11 @@ def test_a_cd_with_its_index_is_no_failure(home):
     assert done.returncode == 0 and "an index of other files" in done.stdout
 
 
+def heed_interrupts():
+    "A test run that a script starts in the background hands on an ignored Ctrl-C; a terminal does not."
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent to a group of processes as a POSIX terminal does")
 @pytest.mark.parametrize("words", [("convert", "many", "out"), ("deid", "many", "out", "--key", "home.key")])
 def test_ctrl_c_says_where_it_stopped_and_the_same_command_goes_on(home, words):
@@ -262,7 +267,7 @@ def test_ctrl_c_says_where_it_stopped_and_the_same_command_goes_on(home, words):
     for number in range(900):  # some seconds of work, so that the interrupt comes in time
         (home / "many" / f"{number:03}.dcm").write_bytes(bytes_of("693_J2KI.dcm"))
     job = subprocess.Popen([*COMMAND, *words, "--workers", "1"], cwd=home, text=True, stdout=subprocess.PIPE,
-                           stderr=subprocess.PIPE, start_new_session=True)
+                           stderr=subprocess.PIPE, start_new_session=True, preexec_fn=heed_interrupts)
     manifest, until = home / "out" / "manifest.jsonl", time.monotonic() + 60
     while time.monotonic() < until and not (manifest.exists() and manifest.read_bytes().count(b"\n") > 2):
         time.sleep(0.01)
