@@ -15,14 +15,14 @@ import statistics
 import tempfile
 import time
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from medkit.imaging import LABELS, Mask, Volume, Window, anatomy, lesions, phantom, simulate_abdomen
+from medkit.imaging import GLAND, LABELS, Case, Mask, Volume, Window, anatomy, lesions, phantom, simulate_abdomen
 from medkit.learning import Augment, DiceCrossEntropy, Split, auroc, bootstrap_by_patient, calibration_error
 from medkit.learning.cases import Field, TwoStage, fit_outliner, predict_case
 from medkit.learning.metrics import dice
@@ -33,7 +33,6 @@ SEEDS = (0, 1, 2)  # of the three trainings
 ORGAN_PATIENTS, ORGAN_EPOCHS, TUMOUR_EPOCHS = 80, 2, 4
 COARSE, FINE, LEVEL_HU = Field((5, 6, 6), (64, 64)), Field((5, 2.4, 2.4), (48, 80)), 90.0
 WINDOWS, STACK = (Window(90, 140), Window(40, 400)), 5
-GLAND = ("pancreas", "tumour", "duct", "cyst", "focal_fat")
 LOUD = (1, 1, 3, 3, 3, 3)  # weights of background and the classes of the gland in the cross-entropy
 SIGNS, LEVEL = {"duct": 5.0}, 0.2  # how loud a millilitre of duct speaks; the probability from which a tumour is drawn
 WIDE = Augment(offset_hu=30, contrast=0.25, noise_hu=20, gamma=0, value_chance=0.5, rotation_deg=12, zoom=0.15)  # for the organ
@@ -41,20 +40,14 @@ SLIGHT = Augment(offset_hu=6, contrast=0.05, noise_hu=8, gamma=0, value_chance=0
                  bend=0.01)
 
 
-@dataclass(frozen=True)
-class Stored:
-    "A simulated patient on disk."
-    path: Path
-    patient_key: str
-
-    def load(self) -> tuple[Volume, Mask]:
-        with np.load(self.path) as kept:
-            affine, spacing = kept["affine"], tuple(kept["spacing_mm"].tolist())
-            return (Volume(kept["voxels"], affine, spacing, patient_key=self.patient_key),
-                    Mask(kept["labels"], dict(LABELS), affine, spacing, self.patient_key))
+def read_stored(path: Path, key: str) -> tuple[Volume, Mask]:
+    "A simulated patient from disk."
+    with np.load(path) as kept:
+        affine, spacing = kept["affine"], tuple(kept["spacing_mm"].tolist())
+        return (Volume(kept["voxels"], affine, spacing, patient_key=key), Mask(kept["labels"], dict(LABELS), affine, spacing, key))
 
 
-def store(folder: Path, hospital: str, seed: int) -> Stored:
+def store(folder: Path, hospital: str, seed: int) -> Case:
     "The patient of this seed, drawn if it was not drawn before."
     path, spacing = folder / f"{hospital}-{seed}.npz", (HEIGHT_MM / SHAPE[0], *(WIDTH_MM[hospital] / side for side in SHAPE[1:]))
     if not path.exists():
@@ -62,31 +55,27 @@ def store(folder: Path, hospital: str, seed: int) -> Stored:
         half = path.with_suffix(".part.npz")
         np.savez(half, voxels=volume.voxels, labels=mask.labels, affine=volume.affine, spacing_mm=volume.spacing_mm)
         half.rename(path)
-    return Stored(path, f"sim-{hospital}{seed:05d}")
+    key = f"sim-{hospital}{seed:05d}"
+    return Case(key, {}, lambda: read_stored(path, key))
 
 
-@dataclass(frozen=True)
-class OtherScanner:
-    "A patient as another scanner shows him: smoother, with less contrast around the gland, with coarser noise."
-    stored: Stored
-    gland_hu: float = 100.0
+def elsewhere(case: Case, gland_hu: float = 100.0) -> Case:
+    "The patient as another scanner shows him: smoother, with less contrast around the gland, with coarser noise."
+    key = f"{case.patient_key} elsewhere"
 
-    @property
-    def patient_key(self) -> str:
-        return f"{self.stored.patient_key} elsewhere"
-
-    def load(self) -> tuple[Volume, Mask]:
-        (volume, mask), rng = self.stored.load(), np.random.default_rng(zlib.crc32(self.stored.patient_key.encode()))
+    def read() -> tuple[Volume, Mask]:
+        (volume, mask, _), rng = case.load(), np.random.default_rng(zlib.crc32(case.patient_key.encode()))
         sigma_mm = rng.uniform(0, 1.5, 2)[[0, 1, 1]]
         smooth = gaussian_filter(volume.voxels.astype(np.float32), sigma_mm / volume.spacing_mm)
-        pale = self.gland_hu + (smooth - self.gland_hu) * rng.uniform(0.55, 1.05)
+        pale = gland_hu + (smooth - gland_hu) * rng.uniform(0.55, 1.05)
         grain = gaussian_filter(rng.standard_normal(volume.shape, np.float32), (0.3, 1.1, 1.1))  # voxels
         hu = pale + grain * (rng.uniform(0, 14) / grain.std())
-        return (replace(volume, voxels=hu.astype(np.float32), patient_key=self.patient_key),
-                replace(mask, patient_key=self.patient_key))
+        return replace(volume, voxels=hu.astype(np.float32), patient_key=key), replace(mask, patient_key=key)
+
+    return Case(key, {}, read)
 
 
-def patients(quick: bool) -> dict[str, list[Stored]]:
+def patients(quick: bool) -> dict[str, list[Case]]:
     "All parts of the study; the folder's name changes with the phantom."
     sources = b"".join(Path(module.__file__).read_bytes() for module in (phantom, anatomy, lesions))
     folder = Path(tempfile.gettempdir()) / f"medkit-tumour-{hashlib.sha256(sources + repr(SHAPE).encode()).hexdigest()[:12]}"
@@ -97,8 +86,8 @@ def patients(quick: bool) -> dict[str, list[Stored]]:
     return {part: [store(folder, hospital, first + number) for number in range(count)] for part, (hospital, first, count) in parts.items()}
 
 
-def fit(train: list, valid: list, seed: int, augment: Augment | None = None) -> tuple[TwoStage, float]:
-    "The two stages, and the processor seconds of both trainings. A case is anything with `load` and `patient_key`."
+def fit(train: list[Case], valid: list[Case], seed: int, augment: Augment | None = None) -> tuple[TwoStage, float]:
+    "The two stages, and the processor seconds of both trainings."
     start, watched, few = time.process_time(), valid[:10], train[:ORGAN_PATIENTS]
     parted = lambda some: Split([case.patient_key for case in [*some, *watched]], range(len(some)),  # noqa: E731
                                 range(len(some), len(some) + len(watched)), [])
@@ -110,9 +99,9 @@ def fit(train: list, valid: list, seed: int, augment: Augment | None = None) -> 
     return TwoStage(organ, tumour, signs=SIGNS, level=LEVEL), time.process_time() - start
 
 
-def fit_patient(train: list[Stored], valid: list[Stored], seed: int) -> tuple[TwoStage, float]:
+def fit_patient(train: list[Case], valid: list[Case], seed: int) -> tuple[TwoStage, float]:
     "The same, learnt from twice as many patients, each of them seen by two scanners, and calibrated."
-    model, seconds = fit([*train, *map(OtherScanner, train)], valid, seed, SLIGHT)
+    model, seconds = fit([*train, *map(elsewhere, train)], valid, seed, SLIGHT)
     return model.calibrated(valid, "simulated, hospital A"), seconds
 
 
@@ -121,13 +110,13 @@ def sphere_mm(mask: Mask) -> float:
     return float((6000 * mask.volume_ml("tumour") / np.pi) ** (1 / 3))
 
 
-def judge(model: TwoStage, cases: list[Stored]) -> np.ndarray:  # (patient, 5)
+def judge(model: TwoStage, cases: list[Case]) -> np.ndarray:  # (patient, 5)
     "Diameter of the true tumour, Dice, Dice of the whole gland called tumour, score, probability (0.5 where withheld)."
     found = []
-    for volume, mask in (case.load() for case in cases):
+    for volume, mask, _ in (case.load() for case in cases):
         report, truth = predict_case(volume, model), mask.labels == 10
         drawn = np.zeros_like(truth) if report.mask is None else report.mask.labels == 2
-        gland = np.isin(mask.labels, [9, 10, 11, 12, 13])
+        gland = np.isin(mask.labels, [label for label, name in LABELS.items() if name in GLAND])
         chance = 0.5 if report.probability is None else report.probability
         found.append((sphere_mm(mask), dice(drawn, truth), dice(gland, truth), report.score or 0.0, chance))
     return np.nan_to_num(np.array(found))

@@ -6,7 +6,6 @@
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
@@ -25,14 +24,13 @@ FIRST_SEED = 100_000
 FIELD = {"shape": (12, 64, 64), "spacing_mm": (8.0, 3.75, 3.75)}  # of the outlines, as in the tour
 NOISE = {"sigma_hu": 60, "correlation_mm": 4.0}  # of the denoiser, as in the tour
 THIN = {"shape": (8, 128, 128), "spacing_mm": (5.0, 2.7, 2.7), "noise_hu": 0}
-GLAND = imaging_tumour.GLAND
 
 
 def outline(folder: Path) -> None:
     "A U-Net that outlines the pancreas on coarse slices."
     cases = imaging.simulate_cohort(240, seed=FIRST_SEED, **FIELD)
     split = learning.patient_split([volume.patient_key for volume, _, _ in cases], valid=0.05, test=0.1, seed=0)
-    loaders = learning.slice_loaders(cases, split, window="pancreas", classes={"pancreas": list(GLAND)}, batch_size=16)
+    loaders = learning.slice_loaders(cases, split, window="pancreas", classes={"pancreas": imaging.GLAND}, batch_size=16)
     learner = learning.segmentation_learner(loaders, width=8, fold=1)
     learning.train(learner, 8, 1e-2)
     scores = learning.evaluate(learner, loaders.test)
@@ -57,17 +55,10 @@ def denoiser(folder: Path) -> None:
     learning.save_learner(learner, folder, notes)
 
 
-@dataclass(frozen=True)
-class Kept:
-    "A simulated patient in memory."
-    pair: tuple
-    patient_key = property(lambda self: self.pair[0].patient_key)
-    load = lambda self: self.pair[:2]  # noqa: E731
-
-
 def tumour(folder: Path) -> None:
     "Two stages by the recipe of `make bench-imaging`: the gland on coarse slices, then a tumour in it, with a probability."
-    cases = [Kept(pair) for pair in imaging.simulate_cohort(400, seed=FIRST_SEED, shape=(28, 160, 160), spacing_mm=(5.0, 2.4, 2.4))]
+    drawn = imaging.simulate_cohort(400, seed=FIRST_SEED, shape=(28, 160, 160), spacing_mm=(5.0, 2.4, 2.4))
+    cases = [imaging.Case(volume.patient_key, tags, lambda pair=(volume, mask): pair) for volume, mask, tags in drawn]
     learnt, kept = cases[:240], cases[240:]
     model = imaging_tumour.fit(learnt, kept, seed=0)[0].calibrated(kept, "160 simulated patients of hospital A")
     notes = {"what": "Outlines the pancreas and a tumour in simulated patients, with a probability. Not for clinical use.",

@@ -30,7 +30,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "collections": [
             "Case", "Collection", "read_case_folder", "read_cptac_pda", "read_decathlon", "read_nih_pancreas", "read_nnunet",
         ],
-        "anatomy": ["LABELS"],
+        "anatomy": ["GLAND", "LABELS"],
         "lesions": ["LOOK_ALIKES", "Finding"],
         "noise": ["add_noise", "low_dose_sigma"],
         "phantom": ["Patient", "describe_abdomen", "simulate_abdomen", "simulate_cohort"],

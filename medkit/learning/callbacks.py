@@ -56,7 +56,8 @@ class TrainingGuard(Callback):
         if self.training and not torch.isfinite(self.learn.loss_grad):
             raise ModelError(
                 "not_finite", "The loss is no longer a number.",
-                "look at these slices, or use a lower learning rate (lr_find)",
+                "make a new learner with a lower learning rate, since the weights of this one are broken; "
+                "or look at these slices",
                 found=_batch_in_words(self.learn), expected="a finite loss",
             )
 

@@ -31,7 +31,7 @@ from ..imaging.window import PANCREAS, apply_window, to_uint8
 from .learner import segmentation_learner, train
 from .loaders import slice_loaders
 from .probability import Calibration, fit_calibration
-from .saving import load_learner, save_learner
+from .saving import _learnt, load_learner, save_learner
 from .scoring import _ask_slices
 from .split import Split
 
@@ -566,12 +566,8 @@ def _doubts(model: TwoStage, volume: Volume, reading: _Reading) -> list[str]:
 # %% ../../nbs/4_learning/46b_cases.ipynb #7d5a922d
 def _outliner_of(learn: Learner) -> Outliner:
     "A learner on the grid of its training slices, if they all had one."
-    data = learn.dls.train.dataset
-    learnt = getattr(learn, "learnt", {}) if not len(data) else {
-        "sizes": {tuple(volume.shape[1:]) for volume in data.volumes},
-        "spacings_mm": {tuple(case.spacing_mm) for case in data.cases}}
-    sizes, spacings = (list(learnt.get(name, [])) for name in ("sizes", "spacings_mm"))
-    if len(sizes) != 1 or len(spacings) != 1 or data.crop is not None:
+    sizes, spacings = (_learnt(learn).get(name, []) for name in ("sizes", "spacings_mm"))
+    if len(sizes) != 1 or len(spacings) != 1 or learn.dls.train.dataset.crop is not None:
         raise ModelError("bad_option", "This learner was not trained on whole slices of one grid, so the grid must be said.",
                          "give Outliner(learner, Field(spacing_mm, shape))",
                          found=f"sizes {sizes[:3]}, spacings {spacings[:3]} mm",

@@ -32,6 +32,7 @@ from .checkpoints import Checkpoints, describe_run
 from .loaders import SliceDataset, SliceLoaders
 from .losses import DeepSupervision, DenoisingLoss, DiceCrossEntropy
 from .metrics import DiceMetric
+from ..models.blocks import evaluating
 
 # %% ../../nbs/4_learning/45_learner.ipynb #1182dff2
 _NETWORKS = {
@@ -59,18 +60,14 @@ def _network_of(name: str, task: str, **settings) -> nn.Module:
 def _try_out(network: nn.Module, data: SliceDataset) -> None:
     "Raise `ModelError` unless the network takes a slice of `data` and its answer has the right shape; it stays as it is."
     pictures, _ = data[[0]]
-    ends = len(data.classes) or len(data.view.windows)
-    expected, modes = (1, ends, *pictures.shape[2:]), {part: part.training for part in network.modules()}
-    expected, found = expected[:2] if data.task == "classification" else expected, "no answer"
+    ends, found = len(data.classes) or len(data.view.windows), "no answer"
+    expected = (1, ends) if data.task == "classification" else (1, ends, *pictures.shape[2:])
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            answer = network.eval()(pictures.to(next(network.parameters(), pictures).device))
+        with evaluating(network) as device, torch.no_grad(), torch.random.fork_rng(devices=[]):
+            answer = network(pictures.to(device))
         found = tuple(getattr(answer[-1] if isinstance(answer, tuple | list) else answer, "shape", ()))
     except Exception as error:  # whatever the network's own code raises
         found = f"{type(error).__name__}: {error}"[:200]
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
     if found != expected:
         raise ModelError("bad_shape", "The network does not fit the loaders.", "correct its channels and classes",
                          found=f"for pictures {tuple(pictures.shape)}: {found}", expected=f"scores {expected}")
@@ -215,17 +212,6 @@ def _checked_epochs(epochs: int) -> int:
                          expected="a whole number from 1")
     return epochs
 
-# %% ../../nbs/4_learning/45_learner.ipynb #713a816c
-def _fit(learn: Learner, *cycle, **options) -> None:
-    "One cycle; after one that broke the weights, no learning rate helps this learner."
-    try:
-        learn.fit_one_cycle(*cycle, **options)
-    except ModelError as error:
-        if error.reason != "not_finite":
-            raise
-        hint = "make a new learner with a lower learning rate, since the weights of this one are broken; or look at these slices"
-        raise ModelError("not_finite", error.message, hint, found=error.found, expected=error.expected) from error
-
 # %% ../../nbs/4_learning/45_learner.ipynb #72d94d17
 def train(
     learn: Learner,  # of `segmentation_learner`, `classification_learner` or `denoising_learner`
@@ -248,7 +234,7 @@ def train(
     run = describe_run(learn, epochs=epochs, lr=lr, seed=seed, monitor=monitor, **settings)
     points = [Checkpoints(folder, run, resume)] if folder is not None else []
     _seed_everything(learn, seed)
-    _fit(learn, epochs, lr, cbs=[*stop, *points], **{"reset_opt": True, **options})
+    learn.fit_one_cycle(epochs, lr, cbs=[*stop, *points], **{"reset_opt": True, **options})
     return _what_happened(learn, epochs, stop, points)
 
 # %% ../../nbs/4_learning/45_learner.ipynb #875cbf3f

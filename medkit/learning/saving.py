@@ -8,7 +8,7 @@ __all__ = ['ARCHITECTURES', 'save_learner', 'load_learner']
 # %% ../../nbs/4_learning/46_saving.ipynb #095fe7b0
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -36,20 +36,21 @@ ARCHITECTURES = MappingProxyType({name: getattr(models, name) for name in (
 _WEIGHTS, _CARD, _FORMAT = "weights.safetensors", "model.json", "medkit-model-2"
 
 
-def _learnt(learn: Learner, salt: str) -> dict:
-    "What the training slices were: how many, their size and spacing, and the digests of their patients, the earlier ones too."
+def _learnt(learn: Learner) -> dict:
+    "What the training slices were: how many, their size and spacing; of a loaded learner without slices, what its card says."
     dataset, before = learn.dls.train.dataset, getattr(learn, "learnt", {})
     if not len(dataset):
         return before
     spacings = sorted({tuple(case.spacing_mm) for case in dataset.cases})
     sizes = sorted({tuple(volume.shape[1:]) for volume in dataset.volumes})
     return {"patients": len(set(dataset.patients)), "slices": len(dataset), "sizes": [list(size) for size in sizes[:20]],
-            "spacings_mm": [list(spacing) for spacing in spacings[:20]],
-            "from": [*before.get("from", []), {"salt": salt, "digests": _digests(dataset.patients, salt)}]}
+            "spacings_mm": [list(spacing) for spacing in spacings[:20]], "from": before.get("from", [])}
 
 
-def _digests(patients: Iterable[str], salt: str) -> list[str]:
-    return sorted({patient_digest(patient, salt) for patient in dict.fromkeys(patients)})
+def _remembered(learn: Learner, salt: str) -> list[dict]:
+    "The digests of all patients that were learnt from, now and before earlier savings."
+    digests = {patient_digest(case.patient, salt) for case in learn.dls.train.dataset.cases}
+    return [*_learnt(learn).get("from", []), *([{"salt": salt, "digests": sorted(digests)}] if digests else [])]
 
 # %% ../../nbs/4_learning/46_saving.ipynb #6424bb05
 def _card(learn: Learner, weights: bytes, notes: Mapping) -> dict:
@@ -63,7 +64,7 @@ def _card(learn: Learner, weights: bytes, notes: Mapping) -> dict:
         "classes": list(dataset.classes),
         "view": dataset.view.as_dict(),
         "crop": dataset.crop and dataset.crop.as_dict(),
-        "learnt": _learnt(learn, checksum[:16]),
+        "learnt": _learnt(learn) | {"from": _remembered(learn, checksum[:16])},
         "notes": dict(notes),
         "sha256": checksum,
     }
@@ -155,6 +156,15 @@ def _read_card(folder: Path) -> dict:
         raise _broken(f"{_CARD} lacks a field, or one contradicts another")
     return card
 
+# %% ../../nbs/4_learning/46_saving.ipynb #14f7e24b
+def _sane_memory(learnt: Mapping) -> bool:
+    "Sizes, spacings and digests of the patients, where they are said, are lists of what they should be."
+    rows = [learnt.get(name, []) for name in ("sizes", "spacings_mm", "from")]
+    if not all(isinstance(row, list) for row in rows) or not all(isinstance(one, list) for row in rows[:2] for one in row):
+        return False
+    return all(isinstance(one, dict) and isinstance(one.get("salt"), str) and isinstance(one.get("digests"), list)
+               for one in rows[2])
+
 # %% ../../nbs/4_learning/46_saving.ipynb #139a7f86
 _LEARNERS = MappingProxyType({"segmentation": segmentation_learner, "classification": classification_learner,
                               "denoising": denoising_learner})
@@ -164,6 +174,8 @@ def _sane_fields(card: dict) -> bool:
     "The fields are there, of the right kind, and do not contradict each other; anyone can write a seal."
     kinds = {"architecture": str, "settings": dict, "task": str, "classes": list, "view": dict, "learnt": dict, "sha256": str}
     if not all(isinstance(card.get(name), kind) for name, kind in kinds.items()) or card["task"] not in _LEARNERS:
+        return False
+    if not _sane_memory(card["learnt"]):
         return False
     classes, (least, most) = card["classes"], (0, 0) if card["task"] == "denoising" else (2, 255)
     if not all(isinstance(name, str) for name in classes) or not least <= len(set(classes)) == len(classes) <= most:

@@ -126,10 +126,11 @@ def draw_flow(
 # %% ../../nbs/3_models/30_blocks.ipynb #3bf6365f
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[torch.device]:  # where its weights lie, and the pictures must
-    "The network in evaluation mode, and afterwards in the mode that it had."
-    was_training = network.training
+    "The network in evaluation mode, and afterwards each part of it in the mode that it had."
+    modes = {part: part.training for part in network.modules()}
     network.eval()
     try:
         yield next(network.parameters(), torch.empty(0)).device
     finally:
-        network.train(was_training)
+        for part, training in modes.items():
+            part.training = training
