@@ -330,8 +330,7 @@ class SliceLoader(TfmdDL):
         self.rng, self.augment, self.sampling = random.Random(seed), augment, sampling
         self.positions, self.groups = [], _groups(self.dataset, sampling)
 
-    def __repr__(self):
-        return f"SliceLoader(batches of {self.bs}{', shuffled' if self.shuffle else ''}; {self.dataset!r})"
+    def __repr__(self): return f"SliceLoader(batches of {self.bs}{', shuffled' if self.shuffle else ''}; {self.dataset!r})"
 
     def new(self, dataset=None, cls=None, **options):
         return super().new(dataset, cls, **{"augment": self.augment, "sampling": self.sampling, **options})
@@ -340,12 +339,13 @@ class SliceLoader(TfmdDL):
         return _draw(self.groups, self.n, self.rng) if self.groups and self.shuffle else super().get_idxs()
 
     def create_batches(self, positions) -> Iterator[tuple]:
-        positions, augment = list(positions), self.augment if self.shuffle else None
-        generator = torch.Generator().manual_seed(self.rng.getrandbits(62)) if augment else None
-        stop = len(self) * self.bs if self.drop_last else len(positions)
-        for start in range(0, min(stop, len(positions)), self.bs):
+        positions = list(positions)[: len(self) * self.bs if self.drop_last else None]
+        generator = torch.Generator().manual_seed(self.rng.getrandbits(62)) if self.augment and self.shuffle else None
+        for start in range(0, len(positions), self.bs):
             self.positions = positions[start:start + self.bs]  # of the batch that is handed out
-            yield _cut_batch(self.dataset, self.positions, augment, generator)
+            yield self.cut(generator)
+
+    def cut(self, generator) -> tuple: return _cut_batch(self.dataset, self.positions, generator and self.augment, generator)
 
     def show_batch(self, b=None, max_n=9, ctxs=None, show=True, unique=False, **options):
         return _show_batch(self, self.one_batch() if b is None else b, None, max_n, ctxs, show, options)

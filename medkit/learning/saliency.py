@@ -212,6 +212,17 @@ def _checked_question(dataset: SliceDataset, position: int, target: str | None, 
     return names.index(target)
 
 # %% ../../nbs/4_learning/46a_saliency.ipynb #574f45ed
+def _randomised(network: nn.Module, seed: int) -> nn.Module:
+    "A copy of a network with random weights."
+    network = copy.deepcopy(network)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for layer in network.modules():
+            if hasattr(layer, "reset_parameters"):
+                layer.reset_parameters()
+    return network
+
+
 def sanity(
     learn: Learner | nn.Module,  # as for explain
     data: SliceLoader | SliceDataset,
@@ -221,12 +232,7 @@ def sanity(
     **options,  # of explain
 ) -> float:  # rank correlation in [-1, 1]; NaN where one of the pictures is flat
     "Likeness of the heat to that of the same network with random weights (Adebayo et al. 2018, arXiv 1810.03292)."
-    network = copy.deepcopy(getattr(learn, "model", learn))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for layer in network.modules():
-            if hasattr(layer, "reset_parameters"):
-                layer.reset_parameters()
+    network = _randomised(getattr(learn, "model", learn), seed)
     heats = [explain(one, data, position, **options).heat.ravel() for one in (learn, network)]
     if any(np.ptp(heat) == 0 for heat in heats):
         return float("nan")

@@ -22,15 +22,16 @@ from .. import models
 from ..errors import MedkitError, ModelError
 from ..files import atomic_write, seal
 from .crops import Crop
-from .learner import classification_learner, denoising_learner, segmentation_learner
+from .learner import classification_learner, denoising_learner, segmentation_learner, signal_learner
 from .loaders import SliceDataset, SliceLoader, SliceLoaders
 from .split import patient_digest
 from .view import View
+from .windows import SignalDataset, SignalLoader, SignalLoaders, SignalView
 
 # %% ../../nbs/4_learning/46_saving.ipynb #28834d58
 ARCHITECTURES = MappingProxyType({name: getattr(models, name) for name in (
     "SmallClassifier", "UNet", "DoubleUNet", "NamedClassifier", "NamedUNet",
-    "ConvAutoencoder", "RowLSTMAutoencoder", "SliceConvLSTM")})
+    "ConvAutoencoder", "RowLSTMAutoencoder", "SliceConvLSTM", "BeatNet", "MultiHeadCNN", "CNNLSTM")})
 
 # %% ../../nbs/4_learning/46_saving.ipynb #0f416744
 _WEIGHTS, _CARD, _FORMAT = "weights.safetensors", "model.json", "medkit-model-2"
@@ -41,6 +42,8 @@ def _learnt(learn: Learner) -> dict:
     dataset, before = learn.dls.train.dataset, getattr(learn, "learnt", {})
     if not len(dataset):
         return before
+    if isinstance(dataset, SignalDataset):
+        return {"patients": len(set(dataset.patients)), "windows": len(dataset), "from": before.get("from", [])}
     spacings = sorted({tuple(case.spacing_mm) for case in dataset.cases})
     sizes = sorted({tuple(volume.shape[1:]) for volume in dataset.volumes})
     return {"patients": len(set(dataset.patients)), "slices": len(dataset), "sizes": [list(size) for size in sizes[:20]],
@@ -165,11 +168,21 @@ def _sane_memory(learnt: Mapping) -> bool:
     return all(isinstance(one, dict) and isinstance(one.get("salt"), str) and isinstance(one.get("digests"), list)
                for one in rows[2])
 
-# %% ../../nbs/4_learning/46_saving.ipynb #139a7f86
+# %% ../../nbs/4_learning/46_saving.ipynb #752c1d7c
 _LEARNERS = MappingProxyType({"segmentation": segmentation_learner, "classification": classification_learner,
-                              "denoising": denoising_learner})
+                              "denoising": denoising_learner, "signal": signal_learner, "signal picture": signal_learner})
 
 
+def _read_view(card: Mapping) -> View | SignalView:
+    "The view of the card, of slices or of signals; its space fits the task."
+    if not card["task"].startswith("signal"):
+        return View.from_dict(card["view"])
+    view = SignalView.from_dict(card["view"])
+    if view.flat != (card["task"] == "signal") or view.window_s is None:
+        raise ModelError("bad_record", "The view does not fit the task.", "save the model again", found=f"{view}, {card['task']}")
+    return view
+
+# %% ../../nbs/4_learning/46_saving.ipynb #139a7f86
 def _sane_fields(card: dict) -> bool:
     "The fields are there, of the right kind, and do not contradict each other; anyone can write a seal."
     kinds = {"architecture": str, "settings": dict, "task": str, "classes": list, "view": dict, "learnt": dict, "sha256": str}
@@ -181,7 +194,7 @@ def _sane_fields(card: dict) -> bool:
     if not all(isinstance(name, str) for name in classes) or not least <= len(set(classes)) == len(classes) <= most:
         return False
     try:
-        channels = View.from_dict(card["view"]).channels
+        channels = _read_view(card).channels
         card["crop"] is None or Crop.from_dict(card["crop"])
     except (MedkitError, KeyError):
         return False
@@ -244,6 +257,9 @@ def _filled(shell: nn.Module | None, network: type, settings: dict, weights: Map
 # %% ../../nbs/4_learning/46_saving.ipynb #e391d36d
 def _empty_loaders(card: dict) -> SliceLoaders:
     "Loaders of the right task, classes and view, without a slice."
+    if card["task"].startswith("signal"):
+        empty = SignalDataset((), (), (), card["classes"], _read_view(card))
+        return SignalLoaders(*(SignalLoader(empty, bs=16, num_workers=0, device="cpu") for _ in range(2)), device="cpu")
     targets = torch.zeros(0) if card["task"] == "classification" else torch.zeros(0, 8, 8)
     crop = card["crop"] and Crop.from_dict(card["crop"])
     dataset = SliceDataset(torch.zeros(0, 8, 8), targets, (), card["classes"], View.from_dict(card["view"]), crop)
@@ -267,7 +283,7 @@ def load_learner(
     network = _read_network(folder, card, {**ARCHITECTURES, **(networks or {})})
     dls = dls or _empty_loaders(card)
     given = dls.train.dataset
-    view = View.from_dict(card["view"])
+    view = _read_view(card)
     if (list(given.classes), given.view, given.task) != (card["classes"], view, card["task"]):
         raise ModelError(
             "bad_option", "The loaders do not fit the model.",

@@ -19,6 +19,10 @@ from ..errors import ModelError
 # %% ../../nbs/4_learning/41_split.ipynb #3b7e776e
 def _patient_names(patients: Sequence) -> list[str]:
     "The patients as text, or `ModelError` if one is not named."
+    if any(hasattr(patient, "patient") for patient in patients):
+        raise ModelError("patient_missing", "These are cases, not the names of their patients.",
+                         "give [case.patient for case in cases]", found=type(patients[0]).__name__,
+                         expected="text or a number for each case")
     names = ["" if patient is None or patient != patient else str(patient).strip() for patient in patients]
     nameless = [index for index, name in enumerate(names) if not name]
     if nameless:

@@ -13,5 +13,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "autoencoder": ["ConvAutoencoder"],
         "row_lstm": ["RowLSTMAutoencoder"],
         "slice_conv_lstm": ["SliceConvLSTM"],
+        "beat_net": ["BeatNet", "ResidualBlock", "check_signals", "signal_settings"],
+        "multi_head": ["MultiHeadCNN"],
+        "cnn_lstm": ["CNNLSTM"],
     },
 )

@@ -1,9 +1,8 @@
 """Signals: read, simulate, clean and measure ballistocardiograms, and say what cannot be measured."""
 
-import sys
-from types import ModuleType
-
 import lazy_loader
+
+from .. import _keep_functions
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
@@ -17,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "align": ["Alignment", "align"],
         "labels": ["FAULTS", "Finding", "LabelAudit", "audit_labels"],
         "simulate": ["INTERFERENCE", "RHYTHMS", "Truth", "simulate_bcg", "simulate_interference", "simulate_rr", "write_bcg_sample"],
+        "nights": ["STAGES", "LabelledNight", "simulate_night", "simulate_rhythm"],
         "clean": ["Cleaned", "band_pass", "clean"],
         "segments": ["window_starts"],
         "quality": ["LOWEST_QUALITY", "Rhythm", "show_rhythm", "track_rhythm"],
@@ -36,13 +36,4 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     },
 )
 
-
-class _Package(ModuleType):
-    "A package in which `align`, `clean`, `hrv` and `respiration` stay the functions, whichever of function and module is imported first."
-
-    def __setattr__(self, name, value):
-        twin = name in ("align", "clean", "hrv", "respiration") and isinstance(value, ModuleType)
-        super().__setattr__(name, getattr(value, name) if twin else value)
-
-
-sys.modules[__name__].__class__ = _Package
+_keep_functions(__name__, "align", "clean", "hrv", "respiration")
