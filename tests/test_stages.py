@@ -59,7 +59,7 @@ def test_import_loads_no_torch_and_no_fastai():
 
 @pytest.mark.parametrize("change", [
     "UPDATE records SET body = '{}'", "DELETE FROM records", "UPDATE OR REPLACE records SET id = 9",
-    "INSERT OR REPLACE INTO records VALUES (1, 'a', 'b', 'c', '{}', 'd')", "REPLACE INTO records VALUES (1, 'a', 'b', 'c', '{}', 'd')",
+    "INSERT OR REPLACE INTO records VALUES (1, 'a', 'b', 'c', '{}', 'd', 'e', 'f')", "REPLACE INTO records VALUES (1, 'a', 'b', 'c', '{}', 'd', 'e', 'f')",
 ])
 def test_records_are_append_only(store, change):
     store.append("note", "a", {"n": 1})
@@ -162,7 +162,7 @@ def test_a_record_changed_behind_our_back_is_found(store):
     connection = sqlite3.connect(store.path)
     connection.executescript("DROP TRIGGER records_no_delete; DELETE FROM records WHERE id = 3;")
     connection.close()
-    with pytest.raises(StageError, match="Record 4"):
+    with pytest.raises(StageError, match="Record 3 missing"):
         store.verify()
 
 
