@@ -261,7 +261,7 @@ def shipped(
     if (installed / "data").is_dir():
         path = inside(installed, relative)
     else:
-        path = inside(checkout / "nbs" if relative.startswith("lessons/") else checkout, relative)
+        path = inside(checkout / "nbs" if relative.partition("/")[0] == "lessons" else checkout, relative)
     if not path.exists():
         hint = "reinstall medkit; `medkit doctor` shows which medkit is in use"
         raise DataError("not_found", f"medkit comes without `{relative}`.", hint)
