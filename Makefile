@@ -3,8 +3,10 @@
 #   make tour    walk through medkit on real and simulated data; ends with build/tour/report.html
 #   make test    every test and every notebook
 #
-#   make lab     open the tour and the how-to pages in JupyterLab
+#   make lab     open the course in JupyterLab: the lessons to work through, in learner/
+#   make author  open the sources of notebooks and lessons in JupyterLab
 #   make check   the fast subset of the tests           make test-slow   adds the slow ones
+#   make teach   build the lessons for learners and instructors in build/teach, and verify each
 #   make docs    build the web pages in build/docs      make render      renew the pictures kept in notebooks
 #   make bench   print the figures of benchmarks/       make weights     renew the small weights in data/
 #   make readme  README.md from nbs/index.ipynb         make export      medkit/ from nbs/
@@ -24,7 +26,7 @@ NOTEBOOKS := $(shell find nbs -name '*.ipynb' -not -path '*/.*')
 LIBRARY := $(shell find nbs -path 'nbs/[0-9]_*' -name '*.ipynb' -not -path '*/.*')
 PYTEST := $(BIN)/python -m pytest tests --strict-markers -n 2 --dist loadgroup
 
-.PHONY: tour test check test-slow lab docs bench bench-bcg bench-dicom bench-imaging bench-gpu render weights readme export hooks wheel clean install
+.PHONY: tour test check test-slow lab author teach docs bench bench-bcg bench-dicom bench-imaging bench-stages bench-teach bench-gpu render weights readme export hooks wheel clean install
 .DEFAULT_GOAL := tour
 
 install: $(INSTALLED)
@@ -52,7 +54,14 @@ test-slow: $(EXPORTED)
 	@MEDKIT_EXPLORE=1 $(PYTEST) --slow
 
 lab: $(EXPORTED)
-	@$(BIN)/jupyter lab --config=docs/lab/jupyter_server_config.py --ServerApp.root_dir=nbs --LabApp.default_url=/lab/tree/lessons/00_tour.ipynb
+	@$(BIN)/medkit teach lab learner
+
+author: $(EXPORTED)
+	@$(BIN)/jupyter lab --config=data/lab/jupyter_server_config.py --ServerApp.root_dir=nbs --LabApp.default_url=/lab/tree/lessons/00_tour.ipynb
+
+teach: $(EXPORTED)
+	@$(BIN)/medkit teach build nbs/lessons --target build/teach
+	@$(BIN)/medkit teach verify nbs/lessons
 
 docs: $(EXPORTED)
 	@$(BIN)/python docs/build.py
@@ -62,6 +71,12 @@ bench-bcg: $(EXPORTED)
 
 bench-imaging: $(EXPORTED)
 	@$(BIN)/python benchmarks/bench_imaging.py $(BENCH)
+
+bench-stages: $(EXPORTED)
+	@$(BIN)/python benchmarks/bench_stages.py $(BENCH)
+
+bench-teach: $(EXPORTED)
+	@$(BIN)/python benchmarks/bench_teach.py $(BENCH)
 
 bench-gpu: $(EXPORTED)
 	@$(BIN)/python benchmarks/bench_gpu.py $(BENCH)

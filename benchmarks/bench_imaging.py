@@ -4,12 +4,9 @@ The phantom's preset and all seeds are frozen; the real scans need MEDKIT_DATA. 
 `--quick` takes one run where the table takes the median of three.
 """
 
-import argparse
-import importlib
 import os
-import time
 
-from timing import print_rows
+from timing import run_parts
 
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
@@ -25,19 +22,5 @@ PARTS = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to run")
-    parser.add_argument("--quick", action="store_true", help="one run instead of the median of three")
-    asked = parser.parse_args()
-    met = []
-    for part in asked.only:
-        start = time.process_time()
-        print(f"\n== {part}: {PARTS[part]}", flush=True)
-        met += print_rows(importlib.import_module(f"imaging_{part}").rows(asked.quick))
-        print(f"-- {time.process_time() - start:.0f} s of processor time")
-    print(f"\n{sum(met)} of {len(met)} bars met")
-
-
 if __name__ == "__main__":
-    main()
+    run_parts(__doc__, "imaging", PARTS, quick="one run instead of the median of three")

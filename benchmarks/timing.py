@@ -1,11 +1,13 @@
 """Medians of processor time, measured the same way by every benchmark."""
 
+import argparse
+import importlib
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 REPEATS = 7
 
@@ -45,3 +47,18 @@ def print_rows(rows: Iterable[tuple[str, str, str, bool | None]]) -> list[bool]:
         print(f"{what:<60} {figure:<44} {bar:<34} {'' if met is None else 'met' if met else 'NOT MET'}", flush=True)
         reached += [] if met is None else [bool(met)]
     return reached
+
+
+def run_parts(about: str, prefix: str, parts: Mapping[str, str], quick: str) -> None:  # part -> what it measures
+    "The command line of a benchmark whose part P is `rows(quick)` in the module prefix_P; every part is timed."
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=parts, default=list(parts), help="parts to run")
+    parser.add_argument("--quick", action="store_true", help=quick)
+    asked = parser.parse_args()
+    met = []
+    for part in asked.only:
+        start = time.process_time()
+        print(f"\n== {part}: {parts[part]}", flush=True)
+        met += print_rows(importlib.import_module(f"{prefix}_{part}").rows(asked.quick))
+        print(f"-- {time.process_time() - start:.0f} s of processor time")
+    print(f"\n{sum(met)} of {len(met)} bars met")

@@ -1,6 +1,7 @@
 """Build the web pages in build/docs from the notebooks, without Quarto and without the net.
 
 nbdev executes what `show_doc` needs and drops hidden cells; Sphinx with myst-nb renders. The folders' numbers give the order.
+Lessons are shown solved and executed, each answer folded; their sources hold no outputs.
 """
 
 import os
@@ -8,10 +9,15 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
 from nbdev.serve import proc_nbs
+from render import execute
+
+from medkit.teach.build import copy_of
+from medkit.teach.exercise import read_lessons
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE, TARGET = ROOT / "build" / "docs-source", ROOT / "build" / "docs"
@@ -25,6 +31,8 @@ REFERENCE = {  # folder of nbs -> title and subtitle of its part of the referenc
     "6_teaching": ("Teaching", "Exercises and their checks."),
     "7_faces": ("Faces", "Viewers and the command line."),
 }
+LESSONS = read_lessons(ROOT / "nbs" / "lessons")
+STRIPPED = set((ROOT / "nbs" / "lessons").glob("*/"))
 LIVE = "application/vnd.jupyter.widget-view+json"  # of a widget; its scripts would come from another host
 
 
@@ -54,6 +62,20 @@ def shown(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return cell
 
 
+def lesson_page(source: Path) -> nbformat.NotebookNode:
+    "A lesson, or a stage of the project, executed: the answers folded, the questions as text."
+    lesson = next((one for one in LESSONS if one.path == source), None)
+    notebook = copy_of(lesson, solved=True) if lesson else nbformat.read(source, as_version=4)
+    hidden = re.compile(r"^(#\|\s*hide\b|quiz\()", re.M)
+    with tempfile.TemporaryDirectory() as folder:
+        execute(notebook, Path(folder))
+    for cell in notebook.cells:
+        if "hide-input" in cell.metadata.get("tags", ()):
+            cell.metadata["mystnb"] = {"code_prompt_show": "Show the answer", "code_prompt_hide": "Hide the answer"}
+    notebook.cells = [shown(cell) for cell in notebook.cells if cell.cell_type != "code" or not hidden.search(cell.source)]
+    return notebook
+
+
 def contents(title: str, pages: list[str], words: str = "") -> str:
     "A page that leads to others."
     return f"# {title}\n\n{words}\n\n" + toctree(pages)
@@ -73,12 +95,12 @@ def write_contents() -> None:
     (SOURCE / "reference.md").write_text(contents("Reference", parts, "The library, from the ground up."))
     front = []
     for folder, title in (("lessons", "Lessons"), ("how_to", "How to")):
-        if pages := sorted(path.stem for path in (SOURCE / folder).glob("*.ipynb")):
+        if pages := sorted(str(path.relative_to(SOURCE / folder).with_suffix("")) for path in (SOURCE / folder).rglob("*.ipynb")):
             (SOURCE / folder / "index.md").write_text(contents(title, pages))
             front.append(f"{folder}/index")
     project = ["CONTRIBUTING", "CHANGELOG", "SECURITY"]
     for name in project:
-        shutil.copy2(ROOT / f"{name}.md", SOURCE)
+        (SOURCE / f"{name}.md").write_text((ROOT / f"{name}.md").read_text().replace("](nbs/", "]("))
     (SOURCE / "project.md").write_text(contents("Project", project))
     readme = re.sub(r"^<!--.*?-->\s*", "", (ROOT / "README.md").read_text(), flags=re.S).replace("](nbs/", "](")
     (SOURCE / "index.md").write_text(readme + "\n" + toctree([*front, "reference", "project"], ":hidden:"))
@@ -94,7 +116,8 @@ def main() -> None:
         shutil.rmtree(ROOT / "_proc", ignore_errors=True)
     (SOURCE / "index.ipynb").unlink(missing_ok=True)
     for path in SOURCE.rglob("*.ipynb"):
-        nbformat.write(page(ROOT / "nbs" / path.relative_to(SOURCE), path), path)
+        source = ROOT / "nbs" / path.relative_to(SOURCE)
+        nbformat.write(lesson_page(source) if source.parent in STRIPPED else page(source, path), path)
     (SOURCE / "docs" / "images").mkdir(parents=True)
     for path in (*ROOT.glob("docs/images/*.*"), ROOT / "CITATION.cff"):  # what the front page shows and names
         shutil.copy2(path, SOURCE / path.relative_to(ROOT))

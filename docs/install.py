@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--extra", action="append", default=["dev", "codecs", "docs", "ecg", "formats", "ray"])
     options = parser.parse_args()
     start = time.perf_counter()
-    size = {"": "about 6 GB with CUDA torch", "cpu": "about 1.4 GB"}.get(options.torch, "torch from a folder")
+    size = {"": "about 7 GB with CUDA torch", "cpu": "about 2 GB"}.get(options.torch, "torch from a folder")
     print(f"setting up {options.venv} ({size}; a slow network is the slow part)", flush=True)
     python = make_venv(options.venv)
     uv = python.with_name("uv")
@@ -95,7 +95,8 @@ def main() -> None:
     if run_with_progress(command, uv_environment(python), options.venv):
         stop("the packages could not be installed; the lines above say why.\n"
              "Behind a proxy set HTTPS_PROXY, and SSL_CERT_FILE to your company's certificate; "
-             "with a package mirror set PIP_INDEX_URL.")
+             "with a package mirror set PIP_INDEX_URL."
+             + (" TORCH=cpu also needs download.pytorch.org: leave it out, or name a folder of wheels." if options.torch == "cpu" else ""))
     print(f"set up in {time.perf_counter() - start:.0f} s", flush=True)
 
 

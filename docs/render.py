@@ -12,6 +12,7 @@ import io
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,6 +27,7 @@ from nbdev.clean import clean_nb  # noqa: E402
 from nbdev.config import get_config  # noqa: E402
 from execnb.nbio import dict2nb, write_nb  # noqa: E402
 
+from medkit.tour import _private_kernel  # noqa: E402
 from medkit.widgets.viewer import small_png  # noqa: E402
 
 FIG_ALT = re.compile(r"^#\|\s*fig-alt:\s*(.+)$", re.MULTILINE)
@@ -63,14 +65,15 @@ def describe_pictures(cell) -> None:
             output["metadata"] = {"image/png": {"alt": alt.group(1).strip()}}
 
 
-def render(path: Path) -> int:  # size of the largest picture, bytes
-    "Execute `path` from top to bottom and write it back with its outputs."
-    notebook = nbformat.read(path, as_version=4)
+def execute(notebook, folder: Path) -> None:
+    "Run what `nbdev_test` would run, and keep what a reader can use of its outputs."
     flags = set(get_config().tst_flags.split())
     whole = list(notebook.cells)
     notebook.cells = [cell for cell in whole if cell.cell_type != "code" or not skipped(cell, flags)]
-    folder = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=folder, store_widget_state=False).execute()
+    resources = {"metadata": {"path": str(folder)}}
+    with tempfile.TemporaryDirectory(prefix="medkit-") as sockets:
+        NotebookClient(notebook, km=_private_kernel(Path(sockets)), timeout=300, resources=resources,
+                       store_widget_state=False).execute(cleanup_kc=True)
     notebook.cells = whole
     for cell in (cell for cell in whole if cell.cell_type == "code"):
         describe_pictures(cell)
@@ -78,9 +81,15 @@ def render(path: Path) -> int:  # size of the largest picture, bytes
         for output in cell.outputs:
             if len(output.get("data", {})) > 1:  # a widget's random id; its still picture stays
                 output["data"].pop("application/vnd.jupyter.widget-view+json", None)
+
+
+def render(path: Path) -> int:  # size of the largest picture, bytes
+    "Execute `path` from top to bottom and write it back with its outputs."
+    notebook = nbformat.read(path, as_version=4)
+    execute(notebook, path.parent)
     pictures = [
         len(output["data"]["image/png"])
-        for cell in whole for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
+        for cell in notebook.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
     ]
     clean = dict2nb(notebook)
     clean_nb(clean)

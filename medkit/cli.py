@@ -7,6 +7,7 @@ __all__ = ['app', 'doctor', 'tour', 'data', 'main']
 
 # %% ../nbs/7_faces/79_cli.ipynb #6df06862
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -16,8 +17,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from . import cli_imaging, cli_signals
-from .terminal import AsJson, command, progress
+from . import cli_imaging, cli_signals, cli_teach
+from .files import read_regular
+from .terminal import AsJson, command, progress, say
 
 # %% ../nbs/7_faces/79_cli.ipynb #90027b3c
 app = typer.Typer(
@@ -34,14 +36,19 @@ def _codes(one: str = "") -> str:
 # %% ../nbs/7_faces/79_cli.ipynb #722744a1
 @app.command(epilog=_codes("something is missing"))
 @command
-def doctor(as_json: AsJson = False):
-    """Is this machine ready? Each line is green, amber or red, with the remedy.
+def doctor(
+    as_json: AsJson = False,
+    diagnose: Annotated[Path | None, typer.Option(help="A file with an error message; - reads it from the input.")] = None,
+):
+    """Is this machine ready? Each line is green, amber or red, with the remedy. Or: what does this error mean?
 
     Example: medkit doctor --json > report.json
     """
-    from medkit.doctor import run_doctor
+    from medkit import doctor as clinic
 
-    report = run_doctor()
+    if diagnose is not None:
+        return _show_diagnosis(clinic.diagnose(_pasted(diagnose)), as_json)
+    report = clinic.run_doctor()
     if as_json:
         print(json.dumps(report.as_dict(), indent=1))
     else:
@@ -53,10 +60,26 @@ def _doctor_table(report) -> Table:
     "The report for the terminal: words and colour say the same."
     table = Table("", "what", "found, and what to do", title="Is this machine ready?", title_style="bold")
     styles = {"green": "green", "amber": "yellow", "red": "bold red"}
-    for check in report.checks:
+    for check in report.worst_first:
         found = Text(check.value) + Text(f"\n{check.remedy}" if check.remedy else "", style="italic")
         table.add_row(Text(check.colour, style=styles[check.colour]), check.name, found)
     return table
+
+# %% ../nbs/7_faces/79_cli.ipynb #ed40e619
+def _pasted(source: Path) -> str:
+    "The text in a file, or what is pasted until the end of the input."
+    data = sys.stdin.buffer.read() if str(source) == "-" else read_regular(source, follow=True)
+    return data.decode(errors="replace")
+
+
+def _show_diagnosis(diagnosis, as_json: bool) -> None:
+    "What the doctor makes of a text; exit code 1 if nothing in it is known."
+    if as_json:
+        print(json.dumps(diagnosis.as_dict(), indent=1))
+    else:
+        for line in str(diagnosis).splitlines():
+            say(line)
+    raise typer.Exit(0 if diagnosis.found else 1)
 
 # %% ../nbs/7_faces/79_cli.ipynb #ac3d8cd8
 @app.command(epilog=_codes())
@@ -106,6 +129,13 @@ for _function, _one in _IMAGING.items():
 # %% ../nbs/7_faces/79_cli.ipynb #6a6213f9
 for _function, _one in {cli_signals.vitals: "", cli_signals.ward: "some recordings failed"}.items():
     app.command(epilog=_codes(_one))(command(_function))
+
+# %% ../nbs/7_faces/79_cli.ipynb #f13fa8f0
+teach = typer.Typer(help="The course: open it, or build and prove its lessons.", no_args_is_help=True)
+_TEACH = {cli_teach.lab: "", cli_teach.build: "", cli_teach.verify: "a lesson is not sound", cli_teach.export: ""}
+for _function, _one in _TEACH.items():
+    teach.command(epilog=_codes(_one))(command(_function))
+app.add_typer(teach, name="teach")
 
 # %% ../nbs/7_faces/79_cli.ipynb #3ad4ff5e
 @app.command(epilog=_codes())

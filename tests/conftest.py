@@ -9,6 +9,7 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest  # noqa: E402
+from chromium import playwright  # noqa: E402, F401 (a fixture of every browser test)
 from hypothesis import settings  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent

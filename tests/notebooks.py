@@ -69,8 +69,8 @@ def every_notebook() -> list[Path]:
 
 
 def library_notebooks() -> list[Path]:
-    "The notebooks that export a module: those in the numbered folders."
-    return [p for p in every_notebook() if p.parent.name[0].isdigit()]
+    "The notebooks that export a module: those in the numbered folders of the first level."
+    return [p for p in every_notebook() if p.relative_to(NBS).parts[0][0].isdigit()]
 
 
 def module_of(path: Path) -> str:

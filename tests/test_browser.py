@@ -1,122 +1,32 @@
 """The viewers in a real browser: JupyterLab in Debian's Chromium, moved with the keyboard.
 
-Chromium or Playwright missing: the tests are skipped and say why. MEDKIT_REQUIRE_BROWSER=1, as CI sets it, makes that a failure.
+Without Chromium or Playwright they are skipped, or fail where MEDKIT_REQUIRE_BROWSER=1 (tests/chromium.py).
 """
 
-import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 import time
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from chromium import (
+    PICTURE_BYTES, jupyterlab, keep_screenshot, nothing_in_the_way, opened_and_run, press_button, wait_for_words,
+)
+from notebooks import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "nbs" / "how_to" / "view_slices.ipynb"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-CHROMIUM_OPTIONS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--no-proxy-server",
-]
-PICTURE_BYTES = """async picture => {
-    const data = await (await fetch(picture.src)).arrayBuffer();
-    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", data));
-    return [data.byteLength, ...digest].join();
-}"""
-
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
-
-
-def no_browser(why: str):
-    if os.environ.get("MEDKIT_REQUIRE_BROWSER") == "1":
-        pytest.fail(f"MEDKIT_REQUIRE_BROWSER=1, but {why}")
-    pytest.skip(why)
-
-
-@pytest.fixture(scope="module")
-def playwright():
-    if CHROMIUM is None:
-        no_browser("Chromium is not installed: apt-get install chromium")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        no_browser("Playwright is not installed: pip install playwright")
-    with sync_playwright() as started:
-        yield started
-
-
-def own_folders(folder: Path) -> dict[str, str]:
-    "An environment in which Jupyter neither reads nor writes anything of the user's."
-    names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR",
-             "JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR")
-    return {**os.environ, **{name: str(folder / name.lower()) for name in names}, "MEDKIT_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-
-
-def address(server: subprocess.Popen, runtime: Path, log: Path) -> str:
-    "Where the server listens, with its token, once it says so."
-    deadline = time.monotonic() + 40
-    while time.monotonic() < deadline:
-        for file in runtime.glob("jpserver-*.json"):
-            try:
-                facts = json.loads(file.read_text())
-            except ValueError:
-                continue  # still being written
-            assert facts["hostname"] == "127.0.0.1" and len(facts["token"]) >= 40
-            return f"{facts['url']}lab/tree/{NOTEBOOK.name}?reset&token={facts['token']}"
-        if server.poll() is not None:
-            break
-        time.sleep(0.1)
-    raise AssertionError(f"JupyterLab did not start:\n{log.read_text()[-4000:]}")
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory, playwright):
-    "The address of a JupyterLab that serves a copy of the notebook, started as `make lab` starts it."
-    folder = tmp_path_factory.mktemp("lab")
-    (folder / "work").mkdir()
-    shutil.copy(NOTEBOOK, folder / "work")
-    environment, log = own_folders(folder), folder / "log"
-    command = [sys.executable, "-m", "jupyterlab", f"--config={ROOT / 'docs' / 'lab' / 'jupyter_server_config.py'}",
-               "--no-browser", f"--ServerApp.root_dir={folder / 'work'}", "--ServerApp.port=8990", "--ServerApp.port_retries=200"]
-    with open(log, "wb") as output:
-        server = subprocess.Popen(command, env=environment, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        yield address(server, Path(environment["JUPYTER_RUNTIME_DIR"]), log), log
-    finally:
-        server.terminate()
-        try:
-            server.wait(15)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+    with jupyterlab(tmp_path_factory.mktemp("lab"), NOTEBOOK) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
 def page(lab, playwright):
-    "The notebook, open in Chromium, with all its cells run."
-    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(40_000)
-    page.asked = []
-    page.on("request", lambda request: page.asked.append(request.url))
-    try:
-        page.goto(lab[0])
-        page.get_by_text(re.compile(r"^(?!No Kernel).* \| Idle$")).first.wait_for()  # earlier, Lab would ask for a kernel
-        page.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()
-        page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
-        yield page
-    finally:
-        browser.close()
-
-
-def keep_screenshot(page, name: str):
-    "A picture for people who want to look: MEDKIT_SCREENSHOTS names the folder."
-    if folder := os.environ.get("MEDKIT_SCREENSHOTS"):
-        page.screenshot(path=f"{folder}/{name}.png")
+    with opened_and_run(playwright, lab[0]) as opened:
+        yield opened
 
 
 def handle(page, label: str):
@@ -135,11 +45,6 @@ def press_and_compare(page, picture, slider, key: str) -> tuple[str, str]:
         page.wait_for_timeout(50)
         after = picture.evaluate(PICTURE_BYTES)
     return before, after
-
-
-def nothing_in_the_way(page) -> bool:
-    "True if no dialog, menu or notice lies over the page."
-    return page.locator(".jp-Dialog:visible, .lm-Menu:visible, .Toastify__toast:visible").count() == 0
 
 
 def test_slice_viewer_follows_the_keyboard(page):
@@ -189,21 +94,6 @@ def test_signal_viewer_follows_the_keyboard(page):
     keep_screenshot(page, "signal_viewer")
     assert before != after, "the trace did not move"
     assert nothing_in_the_way(page)
-
-
-def press_button(page, cell, name: str, key: str) -> None:
-    "Press a key on the button of that name."
-    cell.get_by_role("button", name=name, exact=True).focus()
-    page.keyboard.press(key)
-
-
-def wait_for_words(page, cell, words: str) -> None:
-    "Until a line that screen readers speak holds `words`."
-    deadline, spoken = time.monotonic() + 20, []
-    while not any(words in said for said in spoken):
-        assert time.monotonic() < deadline, f"{words!r} was not among {spoken}"
-        page.wait_for_timeout(100)
-        spoken = cell.get_by_role("status").all_inner_texts()
 
 
 def test_a_beat_is_corrected_without_a_mouse(page):

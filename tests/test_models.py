@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
+from fitting import fit
 from safetensors.torch import save_file
 from torch import nn
 
@@ -20,16 +21,6 @@ PLAIN = (
     nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Linear, nn.MaxPool2d, nn.Upsample, nn.Sequential, nn.ModuleList, nn.Identity,
     nn.PixelShuffle, nn.PixelUnshuffle,
 )
-
-
-def fit(network, pictures, targets, steps):
-    optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
-    for _ in range(steps):
-        loss = nn.functional.cross_entropy(network(pictures), targets)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    return float(loss.detach())
 
 
 def test_unet_overfits_a_tiny_batch():

@@ -28,7 +28,7 @@ LIBRARY = set(library_notebooks())
 @pytest.mark.notebook
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
 def test_notebook_runs(path, tmp_path):
-    limit_s = 90 if path in LIBRARY else 180  # three times the budget of 30 s and 60 s: a busy machine is no fault
+    limit_s = 90 if path in LIBRARY else 300  # the budgets are 30 s and 60 s: a busy machine is no fault
     env = {**os.environ, "PYTHONWARNINGS": "ignore", "MEDKIT_CACHE": str(tmp_path), "MEDKIT_OFFLINE": "1"}
     env.pop("MEDKIT_DATA", None)  # a notebook needs nothing but the checkout
     done = subprocess.run(

@@ -186,6 +186,12 @@ def test_kept_outputs_are_small_and_name_no_machine(path):
             assert output["output_type"] != "error", f"{name(path)}: an output is a traceback"
 
 
+@pytest.mark.parametrize("path", [p for p in every_notebook() if "lessons" in p.parts and p.stem != "00_tour"], ids=name)
+def test_lesson_sources_hold_no_outputs(path):
+    "Their answers are computed by whoever learns; the pages of the site show them executed."
+    assert not [cell.source for cell in cells(path) if cell.outputs], "run `nbdev_clean --clear_all --fname NOTEBOOK`"
+
+
 def test_share_of_assertion_cells(record_property):
     "At least 0.8 assertion cells per exported cell over the library notebooks; import cells count as exported."
     exported = asserting = 0

@@ -1,9 +1,8 @@
 """Medical images: DICOM files, volumes, windows, and simulated patients. Every name is loaded when it is first used."""
 
-import sys
-from types import ModuleType
-
 import lazy_loader
+
+from .. import _keep_functions
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
@@ -42,12 +41,4 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     },
 )
 
-
-class _Package(ModuleType):
-    "A package in which `convert` stays the function, whichever of function and module `convert` is imported first."
-
-    def __setattr__(self, name, value):
-        super().__setattr__(name, value.convert if name == "convert" and isinstance(value, ModuleType) else value)
-
-
-sys.modules[__name__].__class__ = _Package
+_keep_functions(__name__, "convert")

@@ -20,7 +20,7 @@ from scipy.signal import butter, sosfilt, sosfilt_zi
 from ..errors import SignalError
 from ..figures import OKABE_ITO, png_bytes
 from ..signals.clean import HEART_BAND_HZ
-from ..signals.recording import Recording
+from ..signals.recording import Recording, _only_channel
 from ..signals.show import shade_spans, show_trace
 from ..signals.stream import BcgStream
 from ..signals.vitals import Vitals, VitalsRow
@@ -179,6 +179,14 @@ def _button(name: str, help: str, act) -> widgets.Button:
     button.on_click(lambda _: act())
     return button
 
+
+def _calm(button: widgets.Button) -> widgets.HTML:
+    "What hides `button` where the system asks for less motion, and says what to use in its place."
+    button.add_class("medkit-moving")
+    return widgets.HTML("<style>.medkit-still{display:none}@media (prefers-reduced-motion:reduce)"
+                        "{.medkit-moving{display:none!important}.medkit-still{display:block}}</style>"
+                        '<div class="medkit-still">Your system asks for less motion: move on by steps or slider.</div>')
+
 # %% ../../nbs/7_faces/72_strip.ipynb #9d71e13f
 class StripChart(widgets.VBox):
     "A recording that plays; `picture`, `readout` and the controls are plain ipywidgets."
@@ -193,7 +201,7 @@ class StripChart(widgets.VBox):
         self.buttons = _chart_buttons(self)
         controls = [self.clock, *self.buttons.values(), self.speed, self.length]
         row = widgets.HBox(controls, layout=widgets.Layout(flex_flow="row wrap"))
-        super().__init__([self.picture, row, self.place, self.readout])
+        super().__init__([self.picture, row, _calm(self.buttons["Play"]), self.place, self.readout])
         self.clock.observe(lambda change: tick(self, change["new"]), "value")
         self.length.observe(lambda _: _redraw(self), "value")
         _redraw(self)
@@ -284,12 +292,10 @@ def watch_recording(
     if not isinstance(recording, Recording):
         raise SignalError("bad_shape", "The strip chart plays a `Recording`.", "read one with `read_recording`",
                           found=type(recording).__name__)
-    if channel is None and len(recording.channels) > 1:
-        raise SignalError("bad_column", "The recording has several channels.",
-                          f"choose one of {', '.join(recording.channels)[:300]}", found=f"{len(recording.channels)} channels")
+    one = _only_channel(recording, channel)
     if isinstance(speed, bool) or speed not in _SPEEDS.values():
         raise SignalError("bad_option", "There is no such speed.", f"one of {list(_SPEEDS.values())}", found=repr(speed)[:40])
-    chart = StripChart(recording.select(0 if channel is None else channel), policy=policy)
+    chart = StripChart(one, policy=policy)
     chart.speed.value = speed
     if played_s:
         step(chart, played_s)

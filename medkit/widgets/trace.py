@@ -20,7 +20,7 @@ from ..errors import SignalError
 from ..figures import OKABE_ITO, png_bytes
 from ..signals.beats import Beats
 from ..signals.clean import BREATH_BAND_HZ, HEART_BAND_HZ, clean
-from ..signals.recording import Recording
+from ..signals.recording import Recording, _only_channel
 from ..signals.show import mask_to_spans, show_trace, spans_to_mask
 from ..signals.vitals import Vitals
 from .marks import Marks, add_beat, fingerprint, move_beat, nearest_beat, remove_beat, save_marks, undo
@@ -110,10 +110,7 @@ def lay_out(
     channel: str | int | None = None,  # name or number; needed if there are several
 ) -> Trace:
     "`recording` ready to draw. Reasons: `bad_column`."
-    if channel is None and len(recording.channels) > 1:
-        raise SignalError("bad_column", "The recording has several channels.",
-                          f"choose one of {', '.join(recording.channels)[:300]}", found=f"{len(recording.channels)} channels")
-    one = recording.select(0 if channel is None else channel)
+    one = _only_channel(recording, channel)
     bands, spans, note = _bands(one)
     withheld = _withheld(beats, vitals)
     spans["withheld"] = _joined([span[:2] for span in withheld])
