@@ -143,9 +143,10 @@ def press_button(page, cell, name: str, key: str) -> None:
 
 
 def wait_for_words(page, cell, words: str) -> None:
-    "Until a line that screen readers speak holds `words`."
+    "Until a line that screen readers speak holds `words`; JupyterLab lays out no cell that is out of sight, so it is scrolled to."
     deadline, spoken = time.monotonic() + 120, []
     while not any(words in said for said in spoken):
         assert time.monotonic() < deadline, f"{words!r} was not among {spoken}"
         page.wait_for_timeout(100)
+        cell.scroll_into_view_if_needed()
         spoken = cell.get_by_role("status").all_inner_texts()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import nbformat
@@ -17,7 +18,7 @@ from nbclient import NotebookClient
 from medkit.errors import ExerciseError, MedkitError
 from medkit.teach import Exercise, catch_up, check, hint, join, judge, note, progress, read_lesson, solution
 from medkit.teach.exercise import bank_text
-from medkit.files import shipped
+from medkit.files import Manifest, shipped
 
 TEMPLATE = shipped("data/lessons/X00_template.ipynb")
 RATE, SHORTEST = read_lesson(TEMPLATE).exercises
@@ -319,13 +320,15 @@ def test_eight_writers_lose_nothing_and_three_may_be_killed(tmp_path, monkeypatc
         writer.stderr.close()
     acknowledged = [len((tmp_path / f"home{number}" / "out").read_text().split()) for number in range(8)]
     assert all(acknowledged[number] == 150 for number in (0, 2, 3, 4, 7)) and all(acknowledged[number] >= 20 for number in (1, 5, 6))
-    rows = {path.stem: [json.loads(line) for line in path.read_text().splitlines()] for path in (shared / "progress").iterdir()}
+    with warnings.catch_warnings(action="ignore"):  # a killed writer may leave half a row
+        rows = {path.stem: Manifest(path).rows() for path in (shared / "progress").iterdir()}
     assert len(rows["crowd"]) >= sum(acknowledged[:4])
     for number in range(4, 8):
         said = [row["says"] for row in rows[f"nick{number}"]]
         assert said[: acknowledged[number]] == [str(one) for one in range(acknowledged[number])]
     notes = [line for line in (shared / "notes.md").read_text().splitlines() if line]
-    assert len(notes) >= sum(acknowledged) - 3 and all(re.fullmatch(r"- \*\*\w+\*\*: line \d+ of \w+ x{200}", line) for line in notes)
+    whole = [line for line in notes if re.fullmatch(r"- \*\*\w+\*\*: line \d+ of \w+ x{200}", line)]
+    assert len(whole) >= sum(acknowledged) and len(notes) - len(whole) <= 3
 
 
 @pytest.mark.parametrize("bad", ["", " ", "../ada", "a/b", "a\\b", "a\nb", "a\0b", "\u202eada", "con", "x" * 41, 3, None, "\ud800"])
