@@ -177,7 +177,7 @@ def try_lesson(lesson: Lesson) -> list[tuple[str, int, list[str]]]:  # exercise,
 def results(paths: list[str]) -> list[tuple[Lesson, str, int, list[str]]]:  # lesson, exercise, mutants, survivors
     "Every lesson in turn, in a folder of its own, since lessons may write files."
     home, found = os.getcwd(), []
-    lessons = [read_lesson(os.path.abspath(path)) for path in paths] or read_lessons(shipped("lessons/00_tour.ipynb").parent)
+    lessons = [read_lesson(os.path.abspath(path)) for path in paths] or read_lessons(shipped("lessons"))
     for lesson in lessons:
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
@@ -197,7 +197,7 @@ def summary(found: list[tuple[Lesson, str, int, list[str]]]) -> tuple[str, bool]
 
 def rows(quick: bool) -> list[tuple[str, str, str, bool | None]]:  # what, figure, bar, whether it is met
     "For `bench_teach.py`."
-    first = read_lessons(shipped("lessons/00_tour.ipynb").parent)[:1]
+    first = read_lessons(shipped("lessons"))[:1]
     text, met = summary(results([one.path for one in first] if quick else []))
     return [("mutants of answers refused", text, f"{BAR:.0%}", met)]
 

@@ -15,7 +15,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from medkit.errors import ExerciseError, MedkitError
+from medkit.errors import MedkitError
 from medkit.teach import Exercise, catch_up, check, hint, join, judge, note, progress, read_lesson, solution
 from medkit.teach.exercise import bank_text
 from medkit.files import Manifest, shipped
@@ -44,7 +44,7 @@ ATTACKS = {  # what a learner may write -> (state, words of the line)
     "raises": (body("raise ValueError('no idea')"), "stopped", r"line 2, `raise ValueError\('no idea'\)`: ValueError: no idea"),
     "own assert": (body("assert 1 == 2, 'mine'"), "stopped", "line 2, .*AssertionError: mine"),
     "zero": (body("return 60 / 0"), "stopped", "line 2, `return 60 / 0`: ZeroDivisionError"),
-    "name error": (body("return 60 / mean(intervals_s)"), "stopped", "line 2.*NameError: name 'mean' is not defined"),
+    "name error": (body("return 60 / mean(intervals_s)"), "stopped", r"line 2.*NameError: name 'mean' is not defined \(a slip, or its cell"),
     "exit": (body("raise SystemExit"), "stopped", "SystemExit"),
     "sys.exit": ("import sys\n" + body("sys.exit(3)"), "stopped", "line 3.*SystemExit: 3"),
     "interrupt": (body("raise KeyboardInterrupt"), "stopped", "line 2.*you interrupted it"),
@@ -55,7 +55,7 @@ ATTACKS = {  # what a learner may write -> (state, words of the line)
     "memory": (body("raise MemoryError"), "stopped", "MemoryError"),
     "in a helper": ("def helper(x):\n    return x['a']\n\n" + body("return helper(intervals_s)"), "stopped", "line 2 of `helper`"),
     "returns none": (body("60 / sum(intervals_s)"), "not yet", "gave nothing"),
-    "prints instead": (body("print(60)"), "not yet", "gave nothing"),
+    "prints instead": (body("print(60)"), "not yet", "gave nothing.* prints does not count"),
     "returns ellipsis": (body("return ..."), "not yet", "gave `...`"),
     "returns text": (body("return 'eighty'"), "not yet", "gave a str of 6"),
     "returns list": (body("return [80]"), "not yet", "gave a list of 1"),
@@ -224,6 +224,40 @@ def test_the_verbs_in_a_kernel(tmp_path, monkeypatch):
     assert "--jp-warn-color1" in notebook.cells[2].outputs[0]["data"]["text/html"]
 
 
+def ran(tmp_path: Path, *sources: str) -> list[str]:
+    "What the cells of a notebook show, one after the other; a cell may fail."
+    first = "import numpy as np\nfrom medkit.teach import *"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(one) for one in (first, *sources)])
+    NotebookClient(notebook, timeout=60, kernel_name="python3", allow_errors=True, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    return ["".join(out.get("text", "") + out.get("data", {}).get("text/plain", "") for out in cell.outputs) for cell in notebook.cells[1:]]
+
+
+def test_a_cell_that_did_not_run_is_no_answer(tmp_path, monkeypatch):
+    desk(tmp_path, monkeypatch)
+    right = body("return 60 * len(intervals_s) / sum(intervals_s)")
+    ask = 'check("heart_rate")'
+    shown = ran(tmp_path, right, ask, body("return (1"), ask, 'hint("heart_rate")', ask, right, ask, body("return 1"), ask, ask,
+                "def heart_rate(x:", 'catch_up("heart_rate")', ask)
+    assert "✔ passed" in shown[1] and "✔ passed" in shown[7] and "✔ passed" in shown[13]
+    for number in (3, 5):
+        assert shown[number].startswith("⚠ stopped: heart_rate. Your last version did not run; its line 2: '(' was never closed")
+    assert "✘ not yet" in shown[9] and "same code" not in shown[9]
+    assert "✘ not yet" in shown[10] and "The same code as at your last check" in shown[10]
+
+
+def test_a_loop_that_prints_does_not_fill_the_page(tmp_path, monkeypatch):
+    desk(tmp_path, monkeypatch)
+    prints = body("for _ in range(10**6): print('still here')\n    return 60 * len(intervals_s) / sum(intervals_s)")
+    shown = ran(tmp_path, prints, 'check("heart_rate")')[1]
+    assert "… cut" in shown and "✔ passed" in shown and len(shown) < 2100
+
+
+def test_a_verb_without_a_name_is_one_line(tmp_path, monkeypatch):
+    desk(tmp_path, monkeypatch)
+    for verb in (check, hint, solution, catch_up):
+        assert "No exercise has this name; the nearest: heart_rate" in str(verb())
+
+
 def test_hints_come_in_order_then_all(tmp_path, monkeypatch):
     desk(tmp_path, monkeypatch)
     assert [str(hint("heart_rate")).count("**Hint") for _ in range(3)] == [1, 2, 2]
@@ -358,5 +392,6 @@ def test_a_class_folder_that_cannot_be_made(tmp_path, monkeypatch):
 def test_a_note_needs_words(tmp_path, monkeypatch):
     desk(tmp_path, monkeypatch)
     for empty in ("", " \n", None, 3):
-        with pytest.raises(ExerciseError):
-            note(empty)
+        assert str(note(empty)).startswith("⚠ stopped: note. A note needs words")
+    Path("notes.md").mkdir()
+    assert "The note is not kept" in str(note("mine"))

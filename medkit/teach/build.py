@@ -19,8 +19,8 @@ import mistune
 import nbformat
 
 from ..errors import DataError, ExerciseError
-from ..files import as_path, atomic_write, shipped
-from .exercise import Cell, Exercise, Lesson, Quiz, _fenced, bank_text, read_cells, read_lessons
+from ..files import as_path, atomic_write, read_regular, shipped
+from .exercise import Cell, Exercise, Lesson, Quiz, _fenced, bank_text, read_lessons
 
 # %% ../../nbs/6_teaching/62_build.ipynb #d241d16c
 def _fold(summary: str, *parts: str) -> str:
@@ -85,14 +85,18 @@ def _copies(cell: Cell, lesson: Lesson, solved: bool, names: Collection[str] | N
     return [(cell.kind, text, _HIDDEN if "hide" in cell.directives else {})]
 
 
+def _id(place: int, text: str) -> str:
+    "The id of a cell, from its place in the notebook and its text."
+    return hashlib.sha256(f"{place} {text.strip()}".encode()).hexdigest()[:12]
+
+
 def _notebook(cells: Sequence[_Copy]) -> nbformat.NotebookNode:
     "A notebook without outputs; the same cells have the same ids."
     kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernel, "language_info": _LANGUAGE})
     new = {"code": nbformat.v4.new_code_cell, "markdown": nbformat.v4.new_markdown_cell}
-    for number, (kind, source, metadata) in enumerate(cells):
-        name = hashlib.sha256(f"{number} {source}".encode()).hexdigest()[:12]
-        notebook.cells.append(new[kind](source, metadata=metadata, id=name))
+    for place, (kind, source, metadata) in enumerate(cells):
+        notebook.cells.append(new[kind](source, metadata=metadata, id=_id(place, source)))
     return notebook
 
 # %% ../../nbs/6_teaching/62_build.ipynb #29b4e7b5
@@ -108,9 +112,6 @@ def copy_of(
     return _notebook(cells)
 
 # %% ../../nbs/6_teaching/62_build.ipynb #8d527732
-_WRITTEN = ".written.json"
-
-
 @dataclass(frozen=True)
 class Built:
     "What `build` wrote, and what it kept because somebody had changed it."
@@ -123,18 +124,16 @@ class Built:
         return f"notebooks written: {len(self.written)}{kept}"
 
 # %% ../../nbs/6_teaching/62_build.ipynb #87f958d8
-def _digest(cells: Sequence[Cell]) -> str:
-    "What a reader would call the content of a notebook."
-    content = [(cell.kind, cell.source.strip()) for cell in cells if cell.source.strip()]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def _standing(path: Path) -> str:  # "": there is none; "?": it cannot be read
-    "The digest of the notebook that is there."
+def _ids(path: Path) -> list[str] | None:  # none without a file; None: somebody has changed it
+    "The ids of the notebook's cells, if each is still what its place and its text gave it; empty cells do not count."
+    if not path.exists():
+        return []
     try:
-        return _digest(read_cells(path)) if path.exists() else ""
-    except ExerciseError:
-        return "?"
+        cells = [(cell["id"], "".join(cell["source"])) for cell in json.loads(read_regular(path, follow=True))["cells"]]
+    except (DataError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    full = [one for one in cells if one[1].strip()]
+    return [name for name, _ in full] if all(_id(place, text) == name for place, (name, text) in enumerate(full)) else None
 
 
 def _write(path: Path, text: str) -> None:
@@ -143,32 +142,21 @@ def _write(path: Path, text: str) -> None:
         file.write(text.encode())
 
 # %% ../../nbs/6_teaching/62_build.ipynb #73ef67ae
-def _open(folder: Path) -> dict[str, str]:  # name -> digest of what was written
-    "Make a folder, or read what was written into it before."
+def _lay(lessons: Sequence[Lesson], folder: Path, fresh: bool, solved: bool = False) -> Built:
+    "Write one copy of each lesson into `folder`."
+    written, kept, names = [], [], [lesson.path.name for lesson in lessons]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return dict(json.loads((folder / _WRITTEN).read_text())) if (folder / _WRITTEN).exists() else {}
-    except (ValueError, TypeError):
-        return {}  # nothing is known of what stands there, so nothing of it is touched
     except OSError as error:
         hint = "name a folder in which you may write"
         raise DataError("not_writable", f"The folder `{folder.name}` cannot be made.", hint, found=error) from error
-
-
-def _lay(lessons: Sequence[Lesson], folder: Path, fresh: bool, solved: bool = False) -> Built:
-    "Write one copy of each lesson into `folder`."
-    digests, written, kept, names = _open(folder), [], [], [lesson.path.name for lesson in lessons]
     for name, lesson in zip(names, lessons):
-        notebook = copy_of(lesson, solved=solved, beside=names)
-        new, old = _digest([Cell(cell.cell_type, cell.source) for cell in notebook.cells]), _standing(folder / name)
-        if old and not fresh and old not in (digests.get(name), new):
+        notebook, old = copy_of(lesson, solved=solved, beside=names), _ids(folder / name)
+        if old is None and not fresh:
             kept.append(name)
-            continue
-        if old != new or fresh:
+        elif fresh or old != [cell.id for cell in notebook.cells]:
             _write(folder / name, nbformat.writes(notebook) + "\n")
             written.append(name)
-        digests[name] = new
-    _write(folder / _WRITTEN, json.dumps(digests, indent=1))
     return Built(tuple(written), tuple(kept))
 
 # %% ../../nbs/6_teaching/62_build.ipynb #f8b3d4f2

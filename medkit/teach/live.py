@@ -6,7 +6,9 @@
 __all__ = ['Verdict', 'judge', 'Shown', 'check', 'hint', 'solution', 'catch_up', 'Progress', 'progress', 'note', 'join']
 
 # %% ../../nbs/6_teaching/61_live.ipynb #2a33b27e
+import ast
 import builtins
+import contextlib
 import difflib
 import dis
 import functools
@@ -15,15 +17,17 @@ import inspect
 import json
 import linecache
 import os
+import re
 import sys
 import traceback
 import warnings
 from collections import ChainMap
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from types import CodeType, FunctionType
+from typing import TextIO
 
 from ..errors import DataError, ExerciseError
 from ..figures import html_table
@@ -88,7 +92,7 @@ def _kind(value: object) -> str:
     "What a value is, in words."
     shape, name = getattr(value, "shape", None), type(value).__name__
     if value is None or value is Ellipsis:
-        return "nothing (None): does it end in `return`?" if value is None else "`...`"
+        return "nothing (None): does it end in `return`? What it prints does not count" if value is None else "`...`"
     if isinstance(shape, tuple) and shape:
         return f"an array of shape {shape}"
     size = f" of {len(value)}" if isinstance(value, list | tuple | dict | set | str) else ""
@@ -103,7 +107,8 @@ def _words(error: BaseException) -> str:
         text = ""
     if isinstance(error, KeyboardInterrupt):
         return "you interrupted it"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    lost = " (a slip, or its cell has not run)" if type(error) is NameError else ""
+    return f"{type(error).__name__}: {text}{lost}" if text else type(error).__name__
 
 # %% ../../nbs/6_teaching/61_live.ipynb #99895101
 _RUNNING = object()  # the value of a call that has not come back
@@ -143,6 +148,20 @@ def _explain(error: BaseException, exercise: Exercise, seen: dict, homes: list[d
         return Verdict(exercise.id, "stopped", f"`{name}`: {what}")
     return Verdict(exercise.id, "not yet", f"`{name}` gave {_kind(seen['value'])}; the check cannot use that ({what})")
 
+# %% ../../nbs/6_teaching/61_live.ipynb #b3d11c52
+class _Cut:
+    "Where an answer prints to: the first 2000 characters go on to `out`."
+
+    def __init__(self, out: TextIO):
+        self.out, self.left = out, 2000
+
+    def write(self, text: str) -> int:
+        self.out.write(text[:max(self.left, 0)] + "\n… cut\n" * (0 <= self.left < len(text)))
+        self.left -= len(text)
+        return len(text)
+
+    def __getattr__(self, name: str) -> object: return getattr(self.out, name)
+
 # %% ../../nbs/6_teaching/61_live.ipynb #85e3e775
 def judge(
     exercise: Exercise,
@@ -176,8 +195,7 @@ def _run(exercise: Exercise, names: Mapping[str, object], functions: set[str], h
     homes = [one for one in (home, *(function.__globals__ for function in plain.values())) if one is not None]
     try:
         scope |= {name: _watched(name, function, seen) for name, function in plain.items()}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(_Cut(sys.stdout)):
             exec(compile(exercise.check, f"<check {exercise.id}>", "exec", dont_inherit=True, optimize=0), scope)
     except BaseException as error:  # SystemExit and KeyboardInterrupt too: a learner's slip is no traceback
         try:
@@ -259,20 +277,45 @@ def _find(given: object) -> Exercise | Verdict:
     near = difflib.get_close_matches(name, known, 3, 0.4) or sorted(known)[:5]
     return Verdict(name[:40], "stopped", f"No exercise has this name; the nearest: {', '.join(near)}")
 
+# %% ../../nbs/6_teaching/61_live.ipynb #7e5649be
+def _unread(task: Exercise, cells: Sequence[str]) -> str:
+    "What is wrong with the last of the cells that have the answer, if it is no Python."
+    names = "|".join(task.names)
+    has = re.compile(rf"^[ \t]*(async def|def|class)[ \t]+({names})\b|^({names})[ \t]*[:=]|^catch_up\(\W{task.id}\b", re.M)
+    try:
+        ast.parse(next((cell for cell in reversed(cells) if has.search(cell)), ""))
+    except SyntaxError as error:
+        return f"Your last version did not run; its line {error.lineno}: {error.msg}. Mend it first"
+    return ""
+
+
+_CHECKED: dict[str, dict] = {}  # exercise -> the answer that was checked last
+
+
+def _again(task: Exercise, names: Mapping[str, object]) -> bool:
+    "Whether the functions of the answer are those of the last check."
+    answer = {name: _bodies(names.get(name)) for name in task.names}
+    before, _CHECKED[task.id] = _CHECKED.get(task.id), answer
+    return any(answer.values()) and answer == before
+
 # %% ../../nbs/6_teaching/61_live.ipynb #54063e40
 def check(
-    exercise: str,  # its id; the function itself will do
+    exercise: str = "",  # its id; the function itself will do
 ) -> Verdict:
     "Compare your answer with the task: passed, not yet, not attempted, or your code stopped. One line, whatever happens."
     if isinstance(task := _find(exercise), Verdict):
         return task
-    verdict = judge(task, *_caller())
+    names, home = _caller()
+    unread = _unread(task, [cell for cell in home.get("In", ()) if isinstance(cell, str)])
+    verdict = Verdict(task.id, "stopped", unread) if unread else judge(task, names, home)
     says = {"says": verdict.message} if verdict.line else {}
-    return Verdict(task.id, verdict.state, verdict.message, _record("check", task, state=verdict.state, **says), verdict.line)
+    kept = _record("check", task, state=verdict.state, **says)
+    same = "The same code as at your last check: after a change, run its cell first." if _again(task, names) else ""
+    return replace(verdict, note=kept or same * (verdict.state in ("not yet", "stopped")))
 
 # %% ../../nbs/6_teaching/61_live.ipynb #794656cc
 def hint(
-    exercise: str,  # its id
+    exercise: str = "",  # its id
     number: int | None = None,  # how many hints; None: one more than last time
 ) -> Shown | Verdict:
     "The hints for an exercise, one more each time."
@@ -290,7 +333,7 @@ def hint(
 
 # %% ../../nbs/6_teaching/61_live.ipynb #74db6f3c
 def solution(
-    exercise: str,  # its id
+    exercise: str = "",  # its id
 ) -> Shown | Verdict:
     "The reference answer, why it is right, and another one if the lesson has it."
     if isinstance(task := _find(exercise), Verdict):
@@ -299,7 +342,7 @@ def solution(
 
 # %% ../../nbs/6_teaching/61_live.ipynb #78d409fb
 def catch_up(
-    exercise: str,  # its id
+    exercise: str = "",  # its id
 ) -> Shown | Verdict:
     "Put the reference answer in place, so that the next cells run."
     if isinstance(task := _find(exercise), Verdict):
@@ -317,7 +360,7 @@ def catch_up(
 class Progress:
     "How far a learner is: one row an exercise."
 
-    rows: tuple[dict, ...]  # lesson, exercise, state, tries, hints, minutes
+    rows: tuple[dict, ...]  # lesson, exercise, state, tries, hints, planned (minutes)
     left_out: int = 0  # lines of the file that could not be read
 
     @property
@@ -325,8 +368,8 @@ class Progress:
         return f"Lines of the progress file left out, torn or foreign: {self.left_out}." if self.left_out else ""
 
     def __str__(self):
-        line = "{lesson:<8}{exercise:<24}{state:<12}{tries:>6}{hints:>6}{minutes:>8}".format
-        head = {name: name for name in ("lesson", "exercise", "state", "tries", "hints", "minutes")}
+        line = "{lesson:<8}{exercise:<24}{state:<12}{tries:>6}{hints:>6}{planned:>9}".format
+        head = {name: name for name in ("lesson", "exercise", "state", "tries", "hints", "planned")}
         return "\n".join([*(line(**row) for row in (head, *self.rows)), *filter(None, [self.note])])
 
     __repr__ = __str__
@@ -349,19 +392,22 @@ def _standing(task: Exercise, rows: list[dict]) -> dict:
     tries = sum(row["verb"] == "check" and row["state"] != "not attempted" for row in own)
     state = ends[0] if ends else "trying" if tries else "not tried"
     return {"lesson": task.lesson, "exercise": task.id, "state": state, "tries": tries,
-            "hints": sum(row["verb"] == "hint" for row in own), "minutes": f"{task.minutes:g}"}
+            "hints": min(sum(row["verb"] == "hint" for row in own), len(task.hints)), "planned": f"{task.minutes:g} min"}
 
 # %% ../../nbs/6_teaching/61_live.ipynb #8465e12a
 def note(
-    text: str,  # a few lines, in Markdown
-) -> Shown:
-    "Add lines to `notes.md`, beside the notebook or in the class folder. Raises `ExerciseError` (\"empty\"), `DataError`."
+    text: str = "",  # a few lines, in Markdown
+) -> Shown | Verdict:
+    "Add lines to `notes.md`, beside the notebook or in the class folder."
     if not isinstance(text, str) or not text.strip():
-        raise ExerciseError("empty", "A note needs words.", 'write note("what I learnt")', found=repr(text)[:40])
+        return Verdict("note", "stopped", 'A note needs words: `note("what I learnt")`')
     joined = _joined()
     path = Path(joined.get("folder", ""), "notes.md")
     lines = "\n  ".join(line.strip() for line in text.strip().splitlines())
-    _append_line(path, f"- **{joined.get('nickname', 'me')}**: {lines}\n".encode())
+    try:
+        _append_line(path, f"- **{joined.get('nickname', 'me')}**: {lines}\n".encode(errors="replace"))
+    except DataError as error:
+        return Verdict("note", "stopped", f"The note is not kept: {error.found}")
     return Shown(f"Noted in {path.name}" + (" of the class." if joined else "."))
 
 # %% ../../nbs/6_teaching/61_live.ipynb #98b0edab
