@@ -6,6 +6,7 @@
 __all__ = ['Source', 'lab', 'build', 'verify', 'export']
 
 # %% ../nbs/7_faces/78b_cli_teach.ipynb #c0aaf3a2
+import difflib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -29,13 +30,13 @@ def lab(
 
     Example: medkit teach lab my-course
     """
+    say(f"The course is in {folder}. The doctor looks at this machine first: up to 15 s.")
     from medkit.course import make_course, open_course
 
-    say(f"The course is in {folder}. The doctor looks at this machine first: up to 15 s.")
     if only_make:
         say(f"Made {make_course(folder)}")
         return
-    raise typer.Exit(open_course(folder, *([] if browser else ["--no-browser"])))
+    open_course(folder, *([] if browser else ["--no-browser"]))
 
 # %% ../nbs/7_faces/78b_cli_teach.ipynb #ae3dcdaf
 Source = Annotated[Path | None, typer.Argument(help="Folder of solved lessons; medkit's own if not given.", show_default=False)]
@@ -107,10 +108,15 @@ def _verify_all(source: Path, only: str | None) -> list:
     from medkit.teach.exercise import read_lessons
     from medkit.teach.verify import verify_all
 
-    paths = [source] if source.is_file() else [one.path for one in read_lessons(source) if only in (None, one.id)]
+    lessons = () if source.is_file() else read_lessons(source)
+    paths = [source] if source.is_file() else [one.path for one in lessons if only in (None, one.id)]
     if not paths:
-        raise ExerciseError("not_found", "There is no such lesson here.", "list the folder, or correct --only",
-                            found=f"{source.name}, --only {only}", expected="a notebook with <!-- lesson: ID -->")
+        ids = [one.id for one in lessons]
+        near = difflib.get_close_matches(str(only), ids, 1, 0.4)
+        raise ExerciseError("not_found", "There is no such lesson here.",
+                            f"did you mean --only {near[0]}?" if near else "list the folder, or correct --only",
+                            found=source.resolve().name + (f", --only {only}" if only else ""),
+                            expected=", ".join(ids) or "a notebook with <!-- lesson: ID -->")
     with progress("proving", "lessons") as advance:
         return verify_all(paths, _shown_by(advance))
 

@@ -7,7 +7,6 @@ __all__ = ['course_map', 'start_page', 'make_course', 'lab_command', 'open_cours
 
 # %% ../nbs/7_faces/76_course.ipynb #76f6a534
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import chdir
@@ -24,11 +23,11 @@ from .teach.live import Progress, progress
 
 # %% ../nbs/7_faces/76_course.ipynb #5dfa8f05
 def _done(lesson: Lesson, rows: Sequence[dict]) -> str:
-    "How many exercises of a lesson are behind the learner."
+    "How many exercises of a lesson the learner passed, and how many were caught up."
     ends = [row["state"] for row in rows if row["exercise"] in {one.id for one in lesson.exercises}]
-    count = sum(state in ("passed", "caught up") for state in ends)
-    sign = "✔" if count == len(lesson.exercises) else "…" if any(state != "not tried" for state in ends) else "○"
-    return f"{sign} {count} of {len(lesson.exercises)}"
+    passed, caught_up = ends.count("passed"), ends.count("caught up")
+    sign = "✔" if passed == len(lesson.exercises) else "…" if any(state != "not tried" for state in ends) else "○"
+    return f"{sign} {passed} of {len(lesson.exercises)}" + (f", {caught_up} caught up" if caught_up else "")
 
 
 def course_map(
@@ -36,7 +35,7 @@ def course_map(
     rows: Sequence[dict] = (),  # of `Progress`: exercise, state
 ) -> str:  # a table in Markdown, each lesson a link to its notebook beside the page
     "Where the lessons lead, and how far the learner is."
-    lines = ["| lesson | minutes | you can afterwards | first | exercises done |", "|---|---:|---|---|---|"]
+    lines = ["| lesson | minutes | you can afterwards | first | exercises passed |", "|---|---:|---|---|---|"]
     for lesson in lessons:
         goals = "; ".join(goal.rstrip(".;") for goal in lesson.goals)
         cells = [f"[**{lesson.id}** {lesson.title}]({lesson.path.name})", str(lesson.minutes), goals,
@@ -122,7 +121,9 @@ def lab_command(
 def open_course(
     folder: str | os.PathLike,
     *options: str,  # for JupyterLab
-) -> int:  # the exit code of JupyterLab
+) -> None:
     "Make the course in a folder and open it in JupyterLab, until that is stopped. Raises what `make_course` raises."
     start = make_course(folder)
-    return subprocess.run(lab_command(start.parent, start.name, *options)).returncode
+    from jupyterlab.labapp import LabApp
+
+    LabApp.launch_instance(lab_command(start.parent, start.name, *options)[3:])  # what stands after `python -m jupyterlab`

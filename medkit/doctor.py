@@ -120,7 +120,8 @@ def _check_pip() -> Iterator[Check]:
     if broken:
         yield Check("pip", "fail", f"{broken.value} cannot be read, so pip stops", f'mv "{broken.value}" "{broken.value}.broken"')
     elif not own and not uv:
-        yield Check("pip", "fail", f"{value}, and there is no uv", f"{python} -m ensurepip --upgrade")
+        value = f"{value}, and there is no uv: medkit works, but no package can be added"
+        yield Check("pip", "warn", value, f"{python} -m ensurepip --upgrade")
     elif stray:
         yield Check("pip", "warn", f"{value}; the pip of the terminal ({other}) serves another Python", install)
     else:

@@ -8,12 +8,12 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import nbformat
 import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -72,17 +72,8 @@ def address(server: subprocess.Popen, runtime: Path, log: Path, notebook: str) -
 
 
 @contextmanager
-def jupyterlab(folder: Path, notebook: Path) -> Iterator[tuple[str, Path]]:
-    "The address of a JupyterLab that serves a copy of the notebook, started as `make lab` starts it; and its log."
-    (folder / "work").mkdir()
-    shutil.copy(notebook, folder / "work")
-    with served(folder, folder / "work", notebook.name) as server:
-        yield server
-
-
-@contextmanager
 def served(folder: Path, root: Path, page: str) -> Iterator[tuple[str, Path]]:
-    "The address of a page in a JupyterLab that serves the folder `root`, and its log; `folder` holds what Jupyter writes."
+    "A page's address in a JupyterLab, started as `make lab` starts it to serve `root`, and its log; `folder` is Jupyter's own."
     from medkit.course import lab_command  # only where a browser is at work
 
     environment, log = own_folders(folder), folder / "log"
@@ -101,28 +92,60 @@ def served(folder: Path, root: Path, page: str) -> Iterator[tuple[str, Path]]:
 
 
 @contextmanager
-def opened(playwright, url: str) -> Iterator:
-    "The notebook, open in Chromium with an idle kernel; `page.asked` lists what the page asked for."
+def blank_page(playwright) -> Iterator:
+    "An empty page of Chromium; `page.asked` lists what it asks for."
     browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(40_000)
-    page.asked = []
-    page.on("request", lambda request: page.asked.append(request.url))
     try:
-        page.goto(url)
-        page.get_by_text(re.compile(r"^(?!No Kernel).* \| Idle$")).first.wait_for()  # earlier, Lab would ask for a kernel
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(40_000)
+        page.asked = []
+        page.on("request", lambda request: page.asked.append(request.url))
         yield page
     finally:
         browser.close()
 
 
 @contextmanager
-def opened_and_run(playwright, url: str) -> Iterator:
-    "The notebook, open in Chromium, with all its cells run."
-    with opened(playwright, url) as page:
-        page.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()
-        page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
+def opened(playwright, url: str) -> Iterator:
+    "The notebook, open in Chromium with an idle kernel."
+    with blank_page(playwright) as page:
+        page.goto(url)
+        page.get_by_text(re.compile(r"^(?!No Kernel).* \| Idle$")).first.wait_for()  # earlier, Lab would ask for a kernel
         yield page
+
+
+def run_all(page) -> None:
+    page.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()
+    page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
+
+
+def notebook_of(folder: Path, *sources: str) -> Path:
+    "A notebook of these code cells."
+    kernel = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / "cells.ipynb")
+    return folder / "cells.ipynb"
+
+
+@contextmanager
+def page_of(folder: Path, playwright, notebook: Path) -> Iterator:
+    "A copy of the notebook, open in a JupyterLab of its own and told to run all its cells; `page.log` is the server's log."
+    (folder / "work").mkdir()
+    shutil.copy(notebook, folder / "work")
+    with served(folder, folder / "work", notebook.name) as (url, log), opened(playwright, url) as page:
+        page.log = log
+        run_all(page)
+        yield page
+
+
+def cell_of(page, words: str):
+    "The code cell that holds these words; read text_content(): inner_text() is empty out of sight and just after a scroll."
+    return page.locator(".jp-CodeCell", has_text=words)
+
+
+def labelled(place, label: str):
+    "The row of a slider, found by its visible label in a page or a cell."
+    return place.locator(f'.widget-inline-hbox:has(label:has-text("{label}"))')
 
 
 def keep_screenshot(page, name: str):
@@ -142,8 +165,23 @@ def press_button(page, cell, name: str, key: str) -> None:
     page.keyboard.press(key)
 
 
+def wait_for_picture(page, picture, seen, what: str) -> str:
+    "The picture's bytes, once they are none of those `seen`."
+    deadline = time.monotonic() + 20
+    while (now := picture.evaluate(PICTURE_BYTES)) in seen:
+        assert time.monotonic() < deadline, f"{what}: the picture did not change"
+        page.wait_for_timeout(50)
+    return now
+
+
+def cut_labels(page) -> list[str]:
+    "The names of controls that are cut off."
+    return page.evaluate("""() => [...document.querySelectorAll('.jp-OutputArea .widget-label, .jp-OutputArea button')]
+        .filter(one => one.offsetParent && one.scrollWidth > one.clientWidth + 1).map(one => one.textContent)""")
+
+
 def wait_for_words(page, cell, words: str) -> None:
-    "Until a line that screen readers speak holds `words`; JupyterLab lays out no cell that is out of sight, so it is scrolled to."
+    "Until a line that screen readers speak holds `words`; JupyterLab lays out no cell out of sight, so it is scrolled to."
     deadline, spoken = time.monotonic() + 120, []
     while not any(words in said for said in spoken):
         assert time.monotonic() < deadline, f"{words!r} was not among {spoken}"

@@ -3,10 +3,19 @@
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import nbformat
 import pytest
-from chromium import keep_screenshot, nothing_in_the_way, opened, served, wait_for_words
+from chromium import address, keep_screenshot, nothing_in_the_way, opened, own_folders, served, wait_for_words
 from typer.testing import CliRunner
 
 from medkit.cli import app
@@ -45,6 +54,17 @@ def test_the_start_page_knows_how_far_the_learner_is(tmp_path):
     assert "407 &lt;b&gt;" in shown and "torn or foreign" in shown and "passed" in shown
 
 
+def test_what_was_caught_up_is_not_shown_as_passed(tmp_path):
+    make_course(tmp_path, READY)
+    first, *others = read_bank().lessons[0].exercises
+    rows = [{"verb": "catch_up", "exercise": first.id}, {"verb": "check", "exercise": first.id, "state": "passed"}]
+    rows += [{"verb": "check", "exercise": one.id, "state": "passed"} for one in others]
+    for kept, said in ((rows, f"… {len(others)} of {len(others) + 1}, 1 caught up |"), (rows[1:], f"✔ {len(others) + 1} of {len(others) + 1} |")):
+        (tmp_path / "progress.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+        page = nbformat.read(make_course(tmp_path, READY), as_version=4).cells[0].source
+        assert [line for line in page.splitlines() if line.startswith(f"| [**{first.lesson}**") and line.endswith(said)], page
+
+
 def test_verdicts_of_the_doctor_in_one_line():
     def line(*states):
         report = Report(tuple(Check(f"part {number}", state, "") for number, state in enumerate(states)))
@@ -75,11 +95,82 @@ def test_commands_of_the_course(tmp_path, monkeypatch):
     ran = runner.invoke(app, ["teach", "lab", str(tmp_path / "course"), "--only-make"])
     assert ran.exit_code == 0 and (tmp_path / "course" / "start.ipynb").exists(), ran.output
     assert runner.invoke(app, ["teach", "verify", str(tmp_path), "--only", "L99"]).exit_code == 2
+    told = runner.invoke(app, ["teach", "verify", "--only", "l02"]).output
+    assert f"expected: {', '.join(one.id for one in read_bank().lessons)}\n" in told and "did you mean --only L02?" in told, told
     command = lab_command(tmp_path, "start.ipynb", "--no-browser")
     assert re.search(r"jupyter_server_config\.py$", command[3]) and os.path.exists(command[3].split("=", 1)[1])
     for name in ("lab", "build", "verify", "export"):
         told = runner.invoke(app, ["teach", name, "--help"]).output
         assert "Example: medkit teach" in told and "Exit codes" in told
+
+
+posix_only = pytest.mark.skipif(os.name == "nt", reason="Windows has no signals of this kind")
+START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # even if this test runs in the background
+SKIP_DOCTOR = """import medkit.course
+from medkit.doctor import Check, Report
+medkit.course.run_doctor = lambda: Report((Check("Python", "ok", "3.11"),))
+"""
+TYPED = "from medkit.cli import main; main()"
+
+
+@contextmanager
+def lab_at_work(folder: Path, code: str = START + SKIP_DOCTOR + TYPED, stdin=subprocess.DEVNULL) -> Iterator[tuple[subprocess.Popen, Path]]:
+    "`medkit teach lab`, and the file with what it prints."
+    command = [sys.executable, "-c", code, "teach", "lab", str(folder / "course"), "--no-browser"]
+    with open(folder / "log", "wb") as output:
+        process = subprocess.Popen(command, env=own_folders(folder), cwd=folder, stdin=stdin, stdout=output, stderr=output, start_new_session=True)
+    try:
+        yield process, folder / "log"
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_until(holds: Callable[[], bool], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)
+
+
+@posix_only
+@pytest.mark.parametrize("name, status", [("SIGTERM", 0), ("SIGHUP", -1)])  # JupyterLab puts itself in order; it knows no SIGHUP
+def test_jupyterlab_does_not_outlive_the_command(name, status, tmp_path):
+    with lab_at_work(tmp_path) as (process, log):
+        url = address(process, tmp_path / "jupyter_runtime_dir", log, "start.ipynb")
+        process.send_signal(getattr(signal, name))
+        assert process.wait(30) == status and "Traceback" not in log.read_text(), log.read_text()
+        with pytest.raises(URLError):
+            urlopen(url, timeout=5)
+
+
+@posix_only
+@pytest.mark.parametrize("code, written", [(START + TYPED, "L*.ipynb"), (START + SKIP_DOCTOR + TYPED, "start.ipynb")],
+                         ids=["the doctor looks", "JupyterLab starts"])
+def test_ctrl_c_in_the_first_seconds_is_one_quiet_line(code, written, tmp_path):
+    with lab_at_work(tmp_path, code) as (process, log):
+        wait_until(lambda: any((tmp_path / "course").glob(written)), log)
+        time.sleep(0.2)  # now the doctor's probes run, or JupyterLab is being imported
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to everything that was started
+        assert process.wait(30) == 130
+        assert log.read_text().splitlines()[1:] == ["stopped"], log.read_text()
+
+
+@posix_only
+def test_the_first_ctrl_c_in_a_terminal_is_a_question(tmp_path):
+    import pty
+
+    ours, theirs = pty.openpty()
+    with lab_at_work(tmp_path, stdin=theirs) as (process, log):
+        url = address(process, tmp_path / "jupyter_runtime_dir", log, "start.ipynb")
+        os.killpg(process.pid, signal.SIGINT)
+        wait_until(lambda: "Shut down this Jupyter server" in log.read_text(), log)
+        time.sleep(1)
+        assert urlopen(url, timeout=5).status == 200 and process.poll() is None
+        os.write(ours, b"y\n")
+        assert process.wait(30) == 0 and "Traceback" not in log.read_text(), log.read_text()
+    os.close(ours), os.close(theirs)
 
 
 def type_into(page, cell, source: str) -> None:

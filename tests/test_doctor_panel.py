@@ -1,36 +1,19 @@
 """The doctor's panel: what it shows, what it answers, and both in a real browser by keyboard alone."""
 
 import re
-from html.parser import HTMLParser
 
 import ipywidgets as widgets
 import pytest
-from chromium import jupyterlab, keep_screenshot, nothing_in_the_way, opened_and_run, press_button, wait_for_words
+from chromium import keep_screenshot, nothing_in_the_way, page_of, press_button, wait_for_words
 from notebooks import ROOT
+from shown import HOSTILE, harmless
 
 from medkit.doctor import Check, Report
 from medkit.errors import DataError
 from medkit.widgets import doctor_strip, report_html, report_words, view_doctor
 
-HOSTILE = "<script>window.struck = true</script><img src=x onerror='window.struck = true'>"
 WELL = Report((Check("Python", "ok", "3.12.4"),))
 SICK = Report((Check("disk", "ok", "9 GB"), Check("memory", "warn", "1.4 GB", "close programs"), Check("proxy", "fail", "407", "export HTTPS_PROXY=x")))
-
-
-class Tags(HTMLParser):
-    def __init__(self, page):
-        super().__init__()
-        self.found, self.attributes = [], set()
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        self.found.append(tag)
-        self.attributes |= {name for name, _ in attributes}
-
-
-def harmless(page: str) -> bool:
-    tags = Tags(page)
-    return not {"script", "img"} & set(tags.found) and not {name for name in tags.attributes if name.startswith("on")}
 
 
 def test_the_worst_stands_on_top_and_says_so_in_words():
@@ -72,7 +55,7 @@ def test_no_word_becomes_markup():
     panel = view_doctor(sly)
     panel.pasted.value = HOSTILE
     for page in (report_html(sly), doctor_strip(sly, [HOSTILE]), panel.lines.value, panel.readout.value, panel.answer.value):
-        assert harmless(page), page
+        assert harmless(page, "img"), page
 
 
 def test_every_control_has_a_label_and_is_a_core_widget():
@@ -83,7 +66,7 @@ def test_every_control_has_a_label_and_is_a_core_widget():
 
 def test_the_twin_needs_no_kernel():
     page = doctor_strip(SICK, ["[Errno 28] No space left on device", "???"])
-    assert harmless(page) and "The disk is full" in page and "Not recognised" in page and page.count("<details>") == 3
+    assert harmless(page, "img") and "The disk is full" in page and "Not recognised" in page and page.count("<details>") == 3
     assert view_doctor(SICK)._repr_mimebundle_()["text/html"] == doctor_strip(SICK)
 
 
@@ -96,9 +79,8 @@ def test_what_is_no_report_is_refused(given):
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory, playwright):
-    with jupyterlab(tmp_path_factory.mktemp("lab"), ROOT / "nbs/7_faces/75a_doctor_panel.ipynb") as started:
-        with opened_and_run(playwright, started[0]) as opened:
-            yield opened
+    with page_of(tmp_path_factory.mktemp("lab"), playwright, ROOT / "nbs/7_faces/75a_doctor_panel.ipynb") as opened:
+        yield opened
 
 
 @pytest.mark.browser

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pandas as pd
 import pytest
-from chromium import CHROMIUM, CHROMIUM_OPTIONS
+from chromium import blank_page
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -311,15 +311,11 @@ def test_every_light_has_its_word(store):
 @pytest.mark.xdist_group("browser")
 def test_the_page_prints_on_one_sheet_and_asks_nobody(store, tmp_path, playwright):
     path, heard = deck(store).save(tmp_path / "page.html"), []
-    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
-    try:
-        page = browser.new_page(viewport={"width": 1280, "height": 860})
+    with blank_page(playwright) as page:
         page.on("console", lambda message: heard.append(message.text))
-        page.on("request", lambda asked: None if asked.url.startswith(("file:", "data:")) else heard.append(asked.url))
         page.goto(path.as_uri())
         wide = page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         shown = page.evaluate("document.images[0].naturalWidth")
         sheets = len(re.findall(rb"/Type\s*/Page\b(?!s)", page.pdf(prefer_css_page_size=True)))
-    finally:
-        browser.close()
+    heard += [url for url in page.asked if not url.startswith(("file:", "data:"))]
     assert (wide, sheets, heard) == (True, 1, []) and shown > 100

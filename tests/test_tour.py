@@ -5,10 +5,10 @@ import os
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 
 import nbformat
 import pytest
+from shown import Elements, harmless
 
 pytestmark = [pytest.mark.tour, pytest.mark.xdist_group("tour")]  # one run serves all
 
@@ -61,31 +61,16 @@ def test_models_beat_their_naive_guess_on_unseen_patients(tour, part):
         assert low > naive(row), f"{row} does not exclude the naive guess"
 
 
-class Page(HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.loads, self.pictures, self.scripts, self.headings = [], [], 0, []
-
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        if tag == "script":
-            self.scripts += 1
-        if tag in ("img", "link", "iframe", "script", "source"):
-            self.loads.append(attributes.get("src") or attributes.get("href") or "")
-        if tag == "img":
-            self.pictures.append(attributes.get("alt") or "")
-        if re.fullmatch(r"h[1-6]", tag):
-            self.headings.append(int(tag[1]))
-
-
 def test_the_page_stands_alone_and_can_be_read_aloud(tour):
     text = (tour["folder"] / "report.html").read_text()
-    page = Page()
-    page.feed(text)
-    assert page.scripts == 0 and all(load.startswith("data:") for load in page.loads)
+    found = Elements(text).found
+    loads = [of.get("src") or of.get("href") or "" for tag, of in found if tag in ("img", "link", "iframe", "source")]
+    pictures = [of.get("alt") or "" for tag, of in found if tag == "img"]
+    headings = [int(tag[1]) for tag, _ in found if re.fullmatch(r"h[1-6]", tag)]
+    assert harmless(text) and all(load.startswith("data:") for load in loads)
     assert "url(" not in text.split("</style>")[0] and "@import" not in text
-    assert len(page.pictures) >= 6 and all(len(alt) > 10 for alt in page.pictures)
-    assert page.headings[0] == 1 and page.headings.count(1) == 1
+    assert len(pictures) >= 6 and all(len(alt) > 10 for alt in pictures)
+    assert headings[0] == 1 and headings.count(1) == 1
     assert "Not for clinical use" in text and '<html lang="en">' in text
     assert len(text) < 4_000_000
 

@@ -1,6 +1,5 @@
 """The viewers without a browser: what a control does, what reaches the picture, and what bad input gets."""
 
-import io
 import subprocess
 import sys
 
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from shown import every_widget, pixels
 
 from medkit.errors import ImageError, SignalError
 from medkit.figures import png_bytes
@@ -36,16 +35,6 @@ def patient():
 def night():
     recording, _ = simulate_bcg(180, 100, snr_db=10, seed=7, movements_per_hour=120, bed_exits_per_hour=0)
     return recording, find_beats(clean(recording)), measure_vitals(recording)
-
-
-def pixels(png) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGB"))
-
-
-def every_widget(box):
-    yield box
-    for child in getattr(box, "children", ()):
-        yield from every_widget(child)
 
 
 def test_every_slider_changes_the_picture_and_its_words(patient):

@@ -5,12 +5,13 @@ import io
 import ipywidgets as widgets
 import numpy as np
 import pytest
-from chromium import jupyterlab, keep_screenshot, nothing_in_the_way, opened_and_run, press_button, wait_for_words
+from chromium import keep_screenshot, nothing_in_the_way, page_of, press_button, wait_for_words
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jupyter_client.manager import start_new_kernel
 from notebooks import ROOT
 from PIL import Image
+from shown import every_widget, html_of
 
 from medkit.errors import ExerciseError
 from medkit.widgets.cell_order import cell_order_strip, compare_pages, fresh_page, page_png, page_text, press_cells, replay_page
@@ -18,12 +19,6 @@ from medkit.widgets.cell_order import cell_order_strip, compare_pages, fresh_pag
 CELLS = ("rates = [95, 64, 60]", "rates = rates[1:]", "mean = sum(rates) / len(rates)\nmean")
 EDITS = {1: "rates = [95, 70, 72]"}
 ACTIONS = ["run 1", "run 2", "run 3", "restart", "run all", "edit 1"]
-
-
-def every_widget(box):
-    yield box
-    for child in getattr(box, "children", ()):
-        yield from every_widget(child)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +139,7 @@ def test_only_core_widgets_and_every_button_names_its_cell():
 
 def test_code_and_output_are_escaped():
     board = press_cells(("'<script>alert(1)</script>'", "a = '<b>'"), ("run 1", "run 2"))
-    shown = "".join(part.value for part in every_widget(board) if isinstance(part, widgets.HTML))
+    shown = html_of(board)
     assert "<script" not in shown and "<b>'" not in shown and "&lt;script" in shown
 
 
@@ -164,9 +159,8 @@ def test_a_long_page_is_drawn_whole():
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory, playwright):
-    with jupyterlab(tmp_path_factory.mktemp("lab"), ROOT / "nbs/7_faces/75b_cell_order.ipynb") as started:
-        with opened_and_run(playwright, started[0]) as opened:
-            yield opened
+    with page_of(tmp_path_factory.mktemp("lab"), playwright, ROOT / "nbs/7_faces/75b_cell_order.ipynb") as opened:
+        yield opened
 
 
 @pytest.mark.browser

@@ -3,19 +3,19 @@
 import math
 
 import ipywidgets as widgets
-import nbformat
 import numpy as np
 import pytest
-from chromium import jupyterlab, keep_screenshot, nothing_in_the_way, opened_and_run, press_button, wait_for_words
+from chromium import (
+    cell_of, cut_labels, keep_screenshot, labelled, nothing_in_the_way, notebook_of, page_of, press_button, wait_for_words,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shown import HOSTILE, every_widget, html_of
 
 from medkit import widgets as faces
 from medkit.errors import MedkitError
 from medkit.signals.recording import Recording
 from medkit.signals.simulate import simulate_bcg
-
-HOSTILE = "<script>window.struck = true</script>"
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +29,6 @@ def bed():
 @pytest.fixture
 def editor(bed):
     return faces.edit_peaks(*bed, length_s=30)
-
-
-def every_widget(box):
-    yield box
-    for child in getattr(box, "children", ()):
-        yield from every_widget(child)
 
 
 # the score
@@ -122,7 +116,7 @@ def test_odd_lists_of_marks_are_shown(bed, marks):
 def test_a_name_with_markup_stays_text(bed):
     recording = Recording(bed[0].samples, 100.0, (HOSTILE,), (HOSTILE,))
     box, twin = faces.edit_peaks(recording, bed[1], bed[2]), faces.peak_strip(recording, {HOSTILE: bed[1]}, bed[2])
-    assert "<script>" not in twin and not any("<script>" in part.value for part in every_widget(box) if isinstance(part, widgets.HTML))
+    assert "<script>" not in twin + html_of(box)
 
 
 @settings(max_examples=40, deadline=None)
@@ -176,8 +170,7 @@ def test_words_change_with_the_filters_and_not_with_time(bed):
 
 def test_less_motion_is_asked_of_the_browser(bed):
     chart = faces.compare_filters(bed[0])
-    rules = "".join(part.value for part in every_widget(chart) if isinstance(part, widgets.HTML))
-    assert "prefers-reduced-motion" in rules and "medkit-moving" in chart.buttons["Play"]._dom_classes
+    assert "prefers-reduced-motion" in html_of(chart) and "medkit-moving" in chart.buttons["Play"]._dom_classes
 
 
 # the browser
@@ -193,17 +186,10 @@ CELLS = ["faces.edit_peaks(recording, wrong_s, true_s, length_s=30)", "faces.com
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory, playwright):
-    folder = tmp_path_factory.mktemp("peaks")
-    cells = [nbformat.v4.new_code_cell(source) for source in (SETUP, *CELLS)]
-    kernel = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / "peaks.ipynb")
-    with jupyterlab(tmp_path_factory.mktemp("lab"), folder / "peaks.ipynb") as (url, log), opened_and_run(playwright, url) as opened:
+    folder = tmp_path_factory.mktemp("lab")
+    with page_of(folder, playwright, notebook_of(folder, SETUP, *CELLS)) as opened:
         opened.get_by_role("button", name="Step 1 s").wait_for(timeout=120_000)
         yield opened
-
-
-def cell_of(page, source: str):
-    return page.locator(".jp-CodeCell", has_text=source)
 
 
 @pytest.mark.browser
@@ -227,17 +213,17 @@ class TestInTheBrowser:
     def test_the_chart_plays_pauses_and_steps(self, page):
         cell = cell_of(page, "faces.compare_filters")
         wait_for_words(page, cell, "ms late")
-        place = cell.locator(".widget-inline-hbox", has=page.locator("label", has_text="Time (s)")).locator(".widget-readout")
-        start = float(place.inner_text())
+        place = labelled(cell, "Time (s)").locator(".widget-readout")
+        start = float(place.text_content())
         press_button(page, cell, "Play", "Space")
-        page.wait_for_function("([line, start]) => parseFloat(line.innerText) > start + 0.9", arg=[place.element_handle(), start])
+        page.wait_for_function("([line, at]) => parseFloat(line.textContent) > at + 0.9", arg=[place.element_handle(), start])
         press_button(page, cell, "Pause", "Space")
         page.wait_for_timeout(1500)
-        held = float(place.inner_text())
+        held = float(place.text_content())
         page.wait_for_timeout(1500)
-        assert float(place.inner_text()) == held, "Pause stops the chart"
+        assert float(place.text_content()) == held, "Pause stops the chart"
         press_button(page, cell, "Step 1 s", "Enter")
-        page.wait_for_function("([line, held]) => parseFloat(line.innerText) == held + 1", arg=[place.element_handle(), held])
+        page.wait_for_function("([line, at]) => parseFloat(line.textContent) == at + 1", arg=[place.element_handle(), held])
         keep_screenshot(page, "two_filters")
 
     def test_less_motion_hides_play_and_says_why(self, page):
@@ -250,6 +236,4 @@ class TestInTheBrowser:
         assert not cell.get_by_text("Your system asks for less motion").is_visible()
 
     def test_no_label_is_cut_off(self, page):
-        cut = page.evaluate("""() => [...document.querySelectorAll('.jp-OutputArea .widget-label, .jp-OutputArea button')]
-            .filter(one => one.offsetParent && one.scrollWidth > one.clientWidth + 1).map(one => one.innerText)""")
-        assert cut == []
+        assert cut_labels(page) == []

@@ -1,25 +1,25 @@
 """The widgets of the stages: what a form reads, what a slider turns, what is written down; then all of them in a real browser."""
 
-import json
 import re
 from dataclasses import fields, replace
-from html.parser import HTMLParser
 
 import ipywidgets as widgets
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from chromium import PICTURE_BYTES, jupyterlab, keep_screenshot, nothing_in_the_way, opened_and_run, press_button, wait_for_words
+from chromium import (
+    PICTURE_BYTES, cell_of, cut_labels, keep_screenshot, labelled, nothing_in_the_way, notebook_of, page_of, press_button,
+    wait_for_picture, wait_for_words,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shown import HOSTILE, every_widget, harmless, html_of
 
 from medkit import stages
 from medkit import widgets as faces
 from medkit.errors import MedkitError, ModelError, StageError
 from medkit.learning.report import ByPatient
 
-HOSTILE = "<script>window.struck = true</script><img src=x onerror='window.struck = true'>"
 WORKED = {card.idea.name: card for card in stages.worked_ideas()}
 SLEEP, HEART, FALL = WORKED["bcg-sleep-wake"], WORKED["bcg-heart-failure"], WORKED["wrist-fall-alarm"]
 
@@ -29,35 +29,6 @@ def sly(card, **more):
     words = {name: HOSTILE for name in ("question", "users", "output", "metric", "decision", "labels")}
     return replace(card, idea=replace(card.idea, name=HOSTILE, papers=(HOSTILE,), also_needs=(HOSTILE,), **words, **more),
                    deployment=replace(card.deployment, name=HOSTILE))
-
-
-def every_widget(box):
-    yield box
-    for child in getattr(box, "children", ()):
-        yield from every_widget(child)
-
-
-def html_of(box) -> str:
-    "Everything that a box shows as HTML."
-    return "".join(part.value for part in every_widget(box) if isinstance(part, widgets.HTML))
-
-
-class Tags(HTMLParser):
-    "The elements that a browser would make of a page."
-
-    def __init__(self, page: str):
-        super().__init__()
-        self.found, self.attributes = set(), set()
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        self.found.add(tag)
-        self.attributes |= {name for name, _ in attributes}
-
-
-def harmless(page: str) -> bool:
-    tags = Tags(page)
-    return "script" not in tags.found and not {name for name in tags.attributes if name.startswith("on")}
 
 
 @pytest.fixture
@@ -519,17 +490,10 @@ CELLS = [
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory, playwright):
-    folder = tmp_path_factory.mktemp("stages")
-    cells = [nbformat.v4.new_code_cell(source) for source in (SETUP.format(hostile=HOSTILE), *CELLS)]
-    kernel = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / "stages.ipynb")
-    with jupyterlab(tmp_path_factory.mktemp("lab"), folder / "stages.ipynb") as (url, log), opened_and_run(playwright, url) as opened:
+    folder = tmp_path_factory.mktemp("lab")
+    with page_of(folder, playwright, notebook_of(folder, SETUP.format(hostile=HOSTILE), *CELLS)) as opened:
         opened.get_by_role("button", name="Make this tag the next idea").wait_for(timeout=120_000)
         yield opened
-
-
-def cell_of(page, source: str):
-    return page.locator(".jp-CodeCell", has_text=source)
 
 
 @pytest.mark.browser
@@ -579,13 +543,12 @@ class TestInTheBrowser:
         cell.get_by_role("button", name="xray-triage").focus()
         page.keyboard.press("Enter")
         wait_for_words(page, cell, "Opened below: Tile 'xray-triage'")
-        handle = cell.locator(".widget-inline-hbox", has=page.locator("label", has_text="Subjects (people)")).locator(".noUi-handle")
-        handle.focus()
+        labelled(cell, "Subjects (people)").locator(".noUi-handle").focus()
         for _ in range(6):
             page.keyboard.press("PageDown")
         wait_for_words(page, cell, "sample size: ✓ pass becomes ✗ reject")
         press_button(page, cell, "As on the card", "Enter")
-        page.wait_for_function("() => ![...document.querySelectorAll('[role=status]')].some(line => line.innerText.includes('becomes'))")
+        page.locator("[role=status]", has_text="becomes").first.wait_for(state="detached")
         keep_screenshot(page, "assay")
 
     def test_a_box_changes_the_count(self, page):
@@ -604,12 +567,7 @@ class TestInTheBrowser:
         seen = {picture.evaluate(PICTURE_BYTES)}
         for name in ("heat map", "paired seeds", "ranks"):
             press_button(page, cell, name, "Space")
-            for _ in range(100):
-                page.wait_for_timeout(100)
-                if (now := picture.evaluate(PICTURE_BYTES)) not in seen:
-                    break
-            assert now not in seen, name
-            seen.add(now)
+            seen.add(wait_for_picture(page, picture, seen, name))
             keep_screenshot(page, name.replace(" ", "_"))
 
     def test_a_failure_becomes_an_idea(self, page):
@@ -623,13 +581,11 @@ class TestInTheBrowser:
         keep_screenshot(page, "next_idea")
 
     def test_no_label_is_cut_off_and_nothing_hostile_ran(self, page):
-        cut = page.evaluate("""() => [...document.querySelectorAll('.jp-OutputArea .widget-label, .jp-OutputArea button')]
-            .filter(one => one.offsetParent && one.scrollWidth > one.clientWidth + 1).map(one => one.innerText)""")
+        cut = cut_labels(page)
         for group in ("Question", "Score", "Input", "People", "Place"):
             press_button(page, cell_of(page, "faces.edit_idea"), group, "Enter")
             page.wait_for_timeout(400)
-            cut += page.evaluate("""() => [...document.querySelectorAll('.jp-OutputArea .widget-label')]
-                .filter(one => one.offsetParent && one.scrollWidth > one.clientWidth + 1).map(one => one.innerText)""")
+            cut += cut_labels(page)
         assert cut == []
         assert page.evaluate("() => window.struck === undefined"), "text of a card was run"
         assert nothing_in_the_way(page)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shown import every_widget
 
 from medkit.errors import MedkitError, SignalError
 from medkit.signals.recording import Recording
@@ -18,12 +19,6 @@ from medkit.widgets.strip import Strip, StripChart, chart_strip, pause, play, re
 @pytest.fixture(scope="module")
 def night():
     return simulate_bcg(150, 100, snr_db=10, seed=7, movements_per_hour=100, bed_exits_per_hour=0)[0]
-
-
-def every_widget(box):
-    yield box
-    for child in getattr(box, "children", ()):
-        yield from every_widget(child)
 
 
 def same(one, other) -> bool:

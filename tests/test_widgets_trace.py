@@ -1,6 +1,5 @@
 """Corrected beats and the viewer that corrects them, without a browser: what each key does, what is saved, what is refused."""
 
-import io
 import json
 from dataclasses import replace
 
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from shown import every_widget, pixels
 
 from medkit.errors import DataError, MedkitError, SignalError
 from medkit.signals.beats import find_beats
@@ -32,16 +31,6 @@ def night():
 @pytest.fixture
 def viewer(night):
     return view_recording(*night)
-
-
-def every_widget(box):
-    yield box
-    for child in getattr(box, "children", ()):
-        yield from every_widget(child)
-
-
-def pixels(png) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGB"))
 
 
 # the list of beats

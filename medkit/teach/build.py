@@ -84,7 +84,7 @@ def _copies(cell: Cell, lesson: Lesson, solved: bool, names: Collection[str] | N
         text = cell.source if names is None else _linked(cell.source, names)
     return [(cell.kind, text, _HIDDEN if "hide" in cell.directives else {})]
 
-
+# %% ../../nbs/6_teaching/62_build.ipynb #559fcd05
 def _id(place: int, text: str) -> str:
     "The id of a cell, from its place in the notebook and its text."
     return hashlib.sha256(f"{place} {text.strip()}".encode()).hexdigest()[:12]
