@@ -11,5 +11,5 @@ for what, code, budget in (
 ):
     cpu, wall = median_process_s("-c", code)
     row(what, f"{wall:.2f} s", f"{cpu:.2f} s processor, of which Python itself {bare:.2f}  {budget}")
-cpu, wall = median_process_s("-m", "medkit.cli", "--help")
+cpu, wall = median_process_s("-m", "medkit", "--help")
 row("medkit --help", f"{wall:.2f} s", f"{cpu:.2f} s processor  budget < 0.6 s")

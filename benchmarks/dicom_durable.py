@@ -184,7 +184,7 @@ def can_mount(place: Path) -> str | None:
 def command(source: Path, target: Path) -> subprocess.CompletedProcess:
     "`medkit convert`, as a user types it."
     return subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "medkit.cli", "convert", str(source), str(target)],
+        [sys.executable, "-W", "ignore", "-m", "medkit", "convert", str(source), str(target)],
         capture_output=True,
         text=True,
         timeout=300,

@@ -81,7 +81,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'medkit.cli._show_tour': ('7_faces/cli.html#_show_tour', 'medkit/cli.py'),
                             'medkit.cli.data': ('7_faces/cli.html#data', 'medkit/cli.py'),
                             'medkit.cli.doctor': ('7_faces/cli.html#doctor', 'medkit/cli.py'),
-                            'medkit.cli.main': ('7_faces/cli.html#main', 'medkit/cli.py'),
                             'medkit.cli.tour': ('7_faces/cli.html#tour', 'medkit/cli.py')},
             'medkit.cli_imaging': { 'medkit.cli_imaging._advice': ('7_faces/cli_imaging.html#_advice', 'medkit/cli_imaging.py'),
                                     'medkit.cli_imaging._by_kind': ('7_faces/cli_imaging.html#_by_kind', 'medkit/cli_imaging.py'),

@@ -14,7 +14,13 @@ from medkit.errors import REASONS
 
 
 def medkit_command(*words: str, cwd=None) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "medkit.cli", *words], cwd=cwd, capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, "-m", "medkit", *words], cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def test_ctrl_c_while_the_packages_load(tmp_path):
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    done = medkit_command("doctor", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
 
 
 def refused(done: subprocess.CompletedProcess, reason: str) -> None:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from medkit.cli import app
 from medkit.imaging.window import PRESETS
 
-COMMAND = [sys.executable, "-m", "medkit.cli"]
+COMMAND = [sys.executable, "-m", "medkit"]
 KEY = "0123456789abcdef" * 4
 
 

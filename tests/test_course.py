@@ -110,7 +110,7 @@ SKIP_DOCTOR = """import medkit.course
 from medkit.doctor import Check, Report
 medkit.course.run_doctor = lambda: Report((Check("Python", "ok", "3.11"),))
 """
-TYPED = "from medkit.cli import main; main()"
+TYPED = "from medkit.__main__ import main; main()"
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def test_registry_of_data_sets_is_valid_toml():
 def test_library_notebook_lives_in_its_layer(path):
     assert path.parent.name in LAYERS
     assert re.fullmatch(r"\d\d[a-z]?_[a-z_0-9]+", path.stem), "notebooks are called NN_name.ipynb"
-    assert module_of(path).split(".")[-1] == path.stem.split("_", 1)[1]
+    assert module_of(path).split(".")[-1].strip("_") == path.stem.split("_", 1)[1]
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=name)

@@ -18,7 +18,7 @@ def tour(tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("tour")
     env = {**os.environ, "MEDKIT_CACHE": str(folder / "cache"), "MEDKIT_OFFLINE": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "medkit.cli", "tour", "--target", str(folder / "out"), "--json"],
+        [sys.executable, "-m", "medkit", "tour", "--target", str(folder / "out"), "--json"],
         cwd=folder, env=env, capture_output=True, text=True, timeout=400,
     )
     assert done.returncode == 0, done.stderr[-3000:]
