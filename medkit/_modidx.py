@@ -4407,6 +4407,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'medkit.teach.exercise._quiz': ('6_teaching/exercise.html#_quiz', 'medkit/teach/exercise.py'),
                                        'medkit.teach.exercise._read_once': ( '6_teaching/exercise.html#_read_once',
                                                                              'medkit/teach/exercise.py'),
+                                       'medkit.teach.exercise._scan': ('6_teaching/exercise.html#_scan', 'medkit/teach/exercise.py'),
                                        'medkit.teach.exercise.bank_text': ( '6_teaching/exercise.html#bank_text',
                                                                             'medkit/teach/exercise.py'),
                                        'medkit.teach.exercise.read_bank': ( '6_teaching/exercise.html#read_bank',

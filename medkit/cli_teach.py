@@ -105,13 +105,13 @@ def verify(
 # %% ../nbs/7_faces/78b_cli_teach.ipynb #f57091a3
 def _verify_all(source: Path, only: str | None) -> list:
     "What `verify` says of each lesson in a folder, or in a file."
-    from medkit.teach.exercise import read_lessons
+    from medkit.teach.exercise import _scan
     from medkit.teach.verify import verify_all
 
-    lessons = () if source.is_file() else read_lessons(source)
-    paths = [source] if source.is_file() else [one.path for one in lessons if only in (None, one.id)]
+    lessons = {} if source.is_file() else {path: getattr(one, "id", path.stem) for path, one in _scan(source).items()}
+    paths = [source] if source.is_file() else [path for path, name in lessons.items() if only in (None, name)]
     if not paths:
-        ids = [one.id for one in lessons]
+        ids = sorted(lessons.values())
         near = difflib.get_close_matches(str(only), ids, 1, 0.4)
         raise ExerciseError("not_found", "There is no such lesson here.",
                             f"did you mean --only {near[0]}?" if near else "list the folder, or correct --only",

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from typer.testing import CliRunner
 
+from medkit.cli import app
 from medkit.errors import DataError, ExerciseError
 from medkit.files import shipped
 from medkit.teach import build, build_verified, export_nbgrader, lay_out, read_bank, read_lesson, read_lessons, verify
 from medkit.teach.build import copy_of
 
 TEMPLATE = shipped("data/lessons/X00_template.ipynb")
-LESSONS = read_lessons(shipped("lessons/00_tour.ipynb").parent)
+LESSONS = read_lessons(shipped("lessons"))
 
 
 def answer_lines(source: str) -> set[str]:
@@ -175,6 +177,23 @@ def test_the_guide_says_it_all_on_one_page(tmp_path):
             assert words in text, f"{name}: {words}"
     page = (tmp_path / "guide" / "guide.html").read_text()
     assert page.startswith("<!doctype html>") and not re.search(r"<script|https?://|src=|href=", page)
+
+
+def test_a_lesson_that_cannot_be_read_stops_verify_and_build(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    planted(source)
+    (source / "X02_broken.ipynb").write_text(TEMPLATE.read_text().replace("#| check heart_rate", "#| chek heart_rate").replace("X00", "X02"))
+    for _ in range(2):
+        done = CliRunner().invoke(app, ["teach", "verify", str(source), "--only", "X02_broken"])
+        assert done.exit_code == 1 and "`heart_rate` needs one exercise cell and one check" in " ".join(done.output.split())
+        with pytest.raises(ExerciseError, match="The lesson `X02_broken.ipynb` cannot be read. `heart_rate` needs"):
+            build(source, tmp_path / "course")
+        with pytest.raises(ExerciseError, match="The lesson `X02_broken.ipynb` cannot be read"):
+            export_nbgrader(source, tmp_path / "graded")
+    with pytest.raises(ExerciseError, match="`heart_rate` needs one"):
+        build_verified(source, tmp_path / "course")
+    assert not (tmp_path / "course").exists()
 
 
 def test_an_unsound_course_is_not_built(tmp_path):

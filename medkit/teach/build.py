@@ -212,7 +212,7 @@ def build(
 
     Raises `ExerciseError` ("not_found" without a lesson, "bad_record" for a name used twice), `DataError`.
     """
-    lessons, target = read_lessons(source), as_path(target)
+    lessons, target = read_lessons(source, strict=True), as_path(target)
     names = [name for lesson in lessons
              for name in (lesson.path.name, *(one.id for one in (lesson, *lesson.exercises, *lesson.quizzes)))]
     twice = sorted({name for name in names if names.count(name) > 1})

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import yaml
 
-from ..errors import DataError, ExerciseError
+from ..errors import ExerciseError, MedkitError
 from ..files import as_path, read_regular, shipped
 
 # %% ../../nbs/6_teaching/60_exercise.ipynb #875539c6
@@ -299,25 +299,40 @@ class Bank:
         return f"Bank: {len(self.lessons)} lessons, {len(self.exercises)} exercises, {len(self.quizzes)} quizzes"
 
 # %% ../../nbs/6_teaching/60_exercise.ipynb #9b122bcc
-def read_lessons(
-    folder: str | os.PathLike,  # searched with its sub-folders
-) -> tuple[Lesson, ...]:  # sorted by id; notebooks that are no lessons are passed over
-    "The lessons in a folder. A lesson that cannot be read is left out with a warning."
-    paths = sorted(as_path(folder).rglob("*.ipynb"))
-    open_ones = [path for path in paths if not re.search(r"(^|/)[._]", path.relative_to(folder).as_posix())]
-    found = [_read_once(path, path.stat().st_mtime_ns) for path in open_ones]
-    return tuple(sorted(filter(None, found), key=lambda lesson: lesson.id))
-
-
 @lru_cache(maxsize=256)
-def _read_once(path: Path, changed: int) -> Lesson | None:
-    "The lesson in a notebook, or None; read again when the file has changed."
+def _read_once(path: Path, changed: int) -> Lesson | MedkitError | None:
+    "The lesson in a notebook, why it cannot be read, or None; read again when the file has changed."
     try:
         cells = read_cells(path)
         return _lesson(cells, path) if any(re.search(_HEADER["id"], cell.source) for cell in cells[:3]) else None
-    except (ExerciseError, DataError) as error:
-        warnings.warn(f"{path.name} is left out. {error.message}", stacklevel=2)
-        return None
+    except MedkitError as error:
+        return error
+
+
+def _scan(folder: str | os.PathLike) -> dict[Path, Lesson | MedkitError]:
+    "The lessons in a folder and its sub-folders, or why one cannot be read; notebooks that are no lessons are passed over."
+    paths = sorted(as_path(folder).rglob("*.ipynb"))
+    open_ones = [path for path in paths if not re.search(r"(^|/)[._]", path.relative_to(folder).as_posix())]
+    found = {path: _read_once(path, path.stat().st_mtime_ns) for path in open_ones}
+    return {path: one for path, one in found.items() if one}
+
+# %% ../../nbs/6_teaching/60_exercise.ipynb #9decd0c4
+def read_lessons(
+    folder: str | os.PathLike,  # searched with its sub-folders
+    *,
+    strict: bool = False,  # whether a lesson that cannot be read is an error, or left out with a warning
+) -> tuple[Lesson, ...]:  # sorted by id
+    "The lessons in a folder. Raises `ExerciseError` (\"bad_record\", \"unsupported_format\") where it is strict, `DataError`."
+    lessons = []
+    for path, one in _scan(folder).items():
+        if isinstance(one, Lesson):
+            lessons.append(one)
+        elif strict:
+            raise ExerciseError(one.reason, f"The lesson `{path.name}` cannot be read. {one.message}", one.hint,
+                                found=one.found, expected=one.expected) from one
+        else:
+            warnings.warn(f"{path.name} is left out. {one.message}", stacklevel=2)
+    return tuple(sorted(lessons, key=lambda lesson: lesson.id))
 
 # %% ../../nbs/6_teaching/60_exercise.ipynb #cb1397d4
 def bank_text(

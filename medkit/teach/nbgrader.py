@@ -48,7 +48,7 @@ def export_nbgrader(
 ) -> tuple[Path, ...]:  # the assignments' source notebooks
     "Write each lesson as a source assignment, for `nbgrader generate_assignment`. Raises `ExerciseError`, `DataError`."
     written, source, target = [], as_path(source), as_path(target)
-    for lesson in [read_lesson(source)] if source.is_file() else read_lessons(source):
+    for lesson in [read_lesson(source)] if source.is_file() else read_lessons(source, strict=True):
         path = target / "source" / lesson.id / lesson.path.name
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, nbformat.writes(_notebook([part for cell in lesson.cells for part in _parts(cell, lesson)])) + "\n")

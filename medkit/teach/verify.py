@@ -28,7 +28,7 @@ from ..desk import _peak_mb
 from ..errors import DataError, ExerciseError
 from ..files import as_path
 from .build import Built, build, copy_of
-from .exercise import Cell, Exercise, Lesson, bank_text, read_lesson, read_lessons
+from .exercise import Cell, Exercise, Lesson, _scan, bank_text, read_lesson, read_lessons
 from .live import Verdict, _run, judge
 
 # %% ../../nbs/6_teaching/63_verify.ipynb #a31a0104
@@ -348,8 +348,7 @@ def build_verified(
     on_lesson: Callable[[int, int, Verification], object] = lambda *_: None,  # called with done, total, what was found
 ) -> Built:
     "Verify every lesson, then `build`. Raises `ExerciseError` (\"bad_record\") with every problem; nothing is written then."
-    lessons = read_lessons(source)
-    found = verify_all([lesson.path for lesson in lessons], on_lesson)
-    if broken := [str(one) for one in found if not one.sound] or list(find_leaks(lessons)):
+    found = verify_all(tuple(_scan(source)), on_lesson)
+    if broken := [str(one) for one in found if not one.sound] or list(find_leaks(read_lessons(source))):
         raise ExerciseError("bad_record", "\n".join(broken), "change the lessons' sources, then build again")
     return build(source, target, fresh=fresh, refused={(task, label): text for one in found for task, label, text in one.refused})
