@@ -24,6 +24,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    if config.getoption("dist", "no") == "loadgroup" and pytest.version_tuple >= (9, 2):
+        raise pytest.UsageError("beside pytest 9.2 pytest-xdist forgets which tests share a browser: pip install 'pytest<9.2'")
     for marker in (
         "slow: kills, soaks and bundles, run by `make test-slow`",
         "notebook: executes a whole notebook",
