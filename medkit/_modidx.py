@@ -4356,6 +4356,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'medkit.teach.build._id': ('6_teaching/build.html#_id', 'medkit/teach/build.py'),
                                     'medkit.teach.build._ids': ('6_teaching/build.html#_ids', 'medkit/teach/build.py'),
                                     'medkit.teach.build._lay': ('6_teaching/build.html#_lay', 'medkit/teach/build.py'),
+                                    'medkit.teach.build._lessons_in': ('6_teaching/build.html#_lessons_in', 'medkit/teach/build.py'),
                                     'medkit.teach.build._linked': ('6_teaching/build.html#_linked', 'medkit/teach/build.py'),
                                     'medkit.teach.build._notebook': ('6_teaching/build.html#_notebook', 'medkit/teach/build.py'),
                                     'medkit.teach.build._quiz_text': ('6_teaching/build.html#_quiz_text', 'medkit/teach/build.py'),

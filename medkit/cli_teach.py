@@ -75,7 +75,7 @@ def build(
 # %% ../nbs/7_faces/78b_cli_teach.ipynb #dc830b82
 def _verified_table(found: list) -> Table:
     "One row a lesson."
-    table = Table("lesson", "", "wrong answers refused", "processor time", "memory")
+    table = Table("lesson", "", "wrong answers tried", "processor time", "memory")
     for one in found:
         faults = f"✘ {plural(len(one.problems), 'problem')}"
         state = Text("✔ sound", style="green") if one.sound else Text(faults, style="bold red")
@@ -134,5 +134,9 @@ def export(
 
     if to != "nbgrader":
         raise ExerciseError("bad_option", "There is one grader to export to.", "use --to nbgrader", found=ascii(to)[:40])
+    for one in _verify_all(source, None):
+        if not one.sound:
+            raise ExerciseError("bad_record", str(one), "change the lesson's source, then export again")
     for path in export_nbgrader(source, target):
         say(f"Written: {path}")
+    say(f"Next, in {target}: nbgrader generate_assignment LESSON")

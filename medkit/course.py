@@ -52,7 +52,8 @@ _WELCOME = """# Start here
 Open a lesson, press **Shift + Enter** from cell to cell, and write your answer where it says `your code here`.
 Then `check("...")` says **✔ passed**, **✘ not yet** and why, **○ not attempted**, or **⚠ stopped** and in which line of yours.
 `hint("...")` helps a little, `solution("...")` shows the answer, `catch_up("...")` puts it in place, so that you go on
-with the group, and `note("...")` writes into the shared notes.
+with the group, and `note("...")` writes into `notes.md`. After a restart of the kernel, run the cells from the top again:
+**Run > Run All Above Selected Cell**.
 What you tried is kept in `progress.jsonl`; nothing leaves this machine.
 
 For learning; not for clinical use."""
@@ -86,7 +87,8 @@ def start_page(
         words(_WELCOME.format(verdict=_verdict(report), map=course_map(lessons, standing.rows))),
         words("## Is this machine ready?\n\nRun this cell again after you have mended something. `L00` explains each line."),
         ran("from medkit.doctor import run_doctor\n\nrun_doctor()", report, 1),
-        words("## How far am I?\n\nRun this cell again to bring the table up to date."),
+        words("## How far am I?\n\nRun this cell again to bring the table up to date. "
+              "The map above is drawn when you open the course."),
         ran("from medkit.teach import progress\n\nprogress()", standing, 2),
     ]
     return page

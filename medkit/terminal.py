@@ -81,7 +81,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object inst
 def explain(error: MedkitError) -> None:
     "The error on the terminal's error stream: what is wrong, what was found and expected, what to do."
     out, fields = terminal(errors=True), error.as_dict()
-    say(f"{error.message} [{error.reason}]", style="bold red", out=out)
+    for line in f"{error.message} [{error.reason}]".splitlines():
+        say(line, style="bold red", out=out)
     for name in ("found", "expected"):
         if name in fields:
             say(f"  {name}: {fields[name]}", indent=4, out=out)

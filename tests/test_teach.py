@@ -98,11 +98,15 @@ FAULTS = [  # old text, new text, words of the problem
     ("question: Beats come", "ask: Beats come", "quiz `rate-unit` cannot be read"),
     ("    return 60 / np.mean(intervals_s)", "    return 60 / np.mean(intervals_s", "not valid Python"),
     ("<!-- lesson: X00 -->", "", "not a lesson"),
+    ("#| exercise heart_rate", "#| excercise heart_rate", "unknown mark"),
+    ("#| wrong shortest_s", "#| worng shortest_s", "unknown mark"),
+    ("    why: That is 60 times 0.75", "    right: true\n    why: That is 60 times 0.75", "3 options, 2 right"),
+    ("### BEGIN SOLUTION", "...  # your code here", "is a learner's copy"),
     ("# Heart rate from a pulse", "Heart rate", "not a lesson"),
 ]
 
 
-@pytest.mark.parametrize("old, new, words", FAULTS, ids=[words for *_, words in FAULTS])
+@pytest.mark.parametrize("old, new, words", FAULTS, ids=[f"{number} {words}" for number, (*_, words) in enumerate(FAULTS)])
 def test_a_source_that_contradicts_itself_is_one_clear_sentence(tmp_path, old, new, words):
     found = verify(planted(tmp_path, (old, new)))
     assert len(found.problems) == 1 and words in found.problems[0] and "what to do" in found.problems[0]
@@ -183,7 +187,7 @@ def test_a_lesson_that_cannot_be_read_stops_verify_and_build(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
     planted(source)
-    (source / "X02_broken.ipynb").write_text(TEMPLATE.read_text().replace("#| check heart_rate", "#| chek heart_rate").replace("X00", "X02"))
+    (source / "X02_broken.ipynb").write_text(TEMPLATE.read_text().replace("#| check heart_rate", "# check heart_rate").replace("X00", "X02"))
     for _ in range(2):
         done = CliRunner().invoke(app, ["teach", "verify", str(source), "--only", "X02_broken"])
         assert done.exit_code == 1 and "`heart_rate` needs one exercise cell and one check" in " ".join(done.output.split())
@@ -194,6 +198,26 @@ def test_a_lesson_that_cannot_be_read_stops_verify_and_build(tmp_path):
     with pytest.raises(ExerciseError, match="`heart_rate` needs one"):
         build_verified(source, tmp_path / "course")
     assert not (tmp_path / "course").exists()
+
+
+def test_a_notebook_with_exercises_and_no_lesson_mark_is_not_passed_over(tmp_path):
+    planted(tmp_path, ("<!-- lesson: X00 -->", "<!-- leson X00 -->"))
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# My notes")]), tmp_path / "notes.ipynb")
+    done = CliRunner().invoke(app, ["teach", "verify", str(tmp_path)])
+    assert done.exit_code == 1 and "is not a lesson" in " ".join(done.output.split()), done.output
+    with pytest.raises(ExerciseError, match="X01_planted.ipynb` cannot be read. It has exercises or a quiz, but is no lesson"):
+        build(tmp_path, tmp_path / "course")
+
+
+def test_what_is_not_proved_is_not_handed_to_a_grader(tmp_path):
+    lax = ("abs(steady - 1 / half) > 1e-6", "True"), ("< 1e-6", "< 1e9")
+    done = CliRunner().invoke(app, ["teach", "export", str(planted(tmp_path, *lax)), "--target", str(tmp_path / "graded")])
+    assert done.exit_code == 2 and "accepts the wrong answer 'forgets the minute'" in done.output and "?" not in done.output, done.output
+    assert not (tmp_path / "graded").exists()
+    sound = CliRunner().invoke(app, ["teach", "export", str(TEMPLATE), "--target", str(tmp_path / "graded")])
+    assert sound.exit_code == 0 and "nbgrader generate_assignment" in sound.output, sound.output
+    with pytest.raises(ExerciseError, match="There is no lesson in `nowhere`"):
+        export_nbgrader(tmp_path / "nowhere", tmp_path / "other")
 
 
 def test_an_unsound_course_is_not_built(tmp_path):

@@ -20,7 +20,7 @@ import nbformat
 
 from ..errors import DataError, ExerciseError
 from ..files import as_path, atomic_write, read_regular, shipped
-from .exercise import Cell, Exercise, Lesson, Quiz, _fenced, bank_text, read_lessons
+from .exercise import Cell, Exercise, Lesson, Quiz, _fenced, bank_text, read_lesson, read_lessons
 
 # %% ../../nbs/6_teaching/62_build.ipynb #d241d16c
 def _fold(summary: str, *parts: str) -> str:
@@ -120,7 +120,7 @@ class Built:
     kept: tuple[str, ...] = ()
 
     def __str__(self):
-        kept = f"; kept as you left them: {', '.join(self.kept)}" if self.kept else ""
+        kept = f"; kept as you left them (fresh copies: --fresh): {', '.join(self.kept)}" if self.kept else ""
         return f"notebooks written: {len(self.written)}{kept}"
 
 # %% ../../nbs/6_teaching/62_build.ipynb #87f958d8
@@ -201,6 +201,16 @@ def _write_guide(lessons: Sequence[Lesson], folder: Path, refused: Mapping[tuple
     _write(folder / "guide.html", _PAGE.format(mistune.create_markdown(escape=True, plugins=["table"])(text)))
 
 # %% ../../nbs/6_teaching/62_build.ipynb #b2c703bf
+def _lessons_in(source: str | os.PathLike) -> tuple[Lesson, ...]:
+    "The lesson in a file, or those in a folder; at least one."
+    source = as_path(source)
+    lessons = (read_lesson(source),) if source.is_file() else read_lessons(source, strict=True)
+    if not lessons:
+        hint = "mark the first text of each with <!-- lesson: ID -->"
+        raise ExerciseError("not_found", f"There is no lesson in `{source.name}`.", hint)
+    return lessons
+
+# %% ../../nbs/6_teaching/62_build.ipynb #ae10f81e
 def build(
     source: str | os.PathLike,  # folder of solved lessons
     target: str | os.PathLike,  # folder to write
@@ -212,13 +222,10 @@ def build(
 
     Raises `ExerciseError` ("not_found" without a lesson, "bad_record" for a name used twice), `DataError`.
     """
-    lessons, target = read_lessons(source, strict=True), as_path(target)
+    lessons, target = _lessons_in(source), as_path(target)
     names = [name for lesson in lessons
              for name in (lesson.path.name, *(one.id for one in (lesson, *lesson.exercises, *lesson.quizzes)))]
     twice = sorted({name for name in names if names.count(name) > 1})
-    if not lessons:
-        hint = "mark the first text of each with <!-- lesson: ID -->"
-        raise ExerciseError("not_found", f"There is no lesson in `{as_path(source).name}`.", hint)
     if twice:
         hint = "give each lesson, exercise and quiz a name of its own"
         raise ExerciseError("bad_record", "Two things have one name.", hint, found=", ".join(twice))

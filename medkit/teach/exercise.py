@@ -8,6 +8,7 @@ __all__ = ['Cell', 'read_cells', 'Exercise', 'Option', 'Quiz', 'Lesson', 'read_l
 
 # %% ../../nbs/6_teaching/60_exercise.ipynb #8de45577
 import ast
+import difflib
 import html
 import json
 import os
@@ -74,6 +75,10 @@ def _fault(message: str, found: object, expected: object) -> ExerciseError:
 def _mark(kind: str, source: str) -> Cell:
     "The cell with its mark."
     if kind == "code":
+        for name, _ in _DIRECTIVE.findall(source):
+            near = difflib.get_close_matches(name, ["exercise", "alternative", "check", "wrong"], 1, 0.8)
+            if near and name not in near:
+                raise _fault("A code cell has an unknown mark.", f"#| {name}", f"#| {near[0]} NAME")
         found = _CODE.search(source)
         return Cell(kind, source, *(part.strip() for part in found.groups())) if found else Cell(kind, source)
     found = _TEXT.match(source)
@@ -221,8 +226,10 @@ def _quiz(cell: Cell) -> Quiz:
         found = f"{type(error).__name__}: {error}".split("\n")[0]
         expected = "question, options: each with text and why, one with right: true"
         raise _fault(f"The quiz `{cell.id}` cannot be read.", found, expected) from error
-    if len(options) < 2 or not any(one.right for one in options):
-        raise _fault(f"The quiz `{cell.id}` cannot be answered.", f"{len(options)} options", "two or more, one of them right")
+    right = sum(one.right for one in options)
+    if len(options) < 2 or right != 1:
+        found = f"{len(options)} options, {right} right"
+        raise _fault(f"The quiz `{cell.id}` cannot be answered.", found, "two or more, one right")
     return quiz
 
 # %% ../../nbs/6_teaching/60_exercise.ipynb #4f151642
@@ -263,10 +270,14 @@ def _lesson(cells: tuple[Cell, ...], path: Path) -> Lesson:
     head = {name: (found[1].strip() if (found := re.search(pattern, top, re.M)) else "") for name, pattern in _HEADER.items()}
     if not (head["id"] and head["title"]):
         raise _fault(f"`{path.name}` is not a lesson.", "no title or no id in its first text", "# Title ... <!-- lesson: L02 -->")
-    known = {cell.id for cell in cells if cell.mark == "exercise"}
+    asked = [cell for cell in cells if cell.mark == "exercise"]
+    if any(_BLANK in cell.source for cell in asked):
+        raise _fault(f"`{path.name}` is a learner's copy.", f"`{_BLANK}` in an exercise", "the solved source of the lesson")
+    known = {cell.id for cell in asked}
     lost = {f"{cell.mark} {cell.id}" for cell in cells if cell.id not in known and cell.mark not in ("", "quiz", "instructor")}
     if lost:
-        raise _fault(f"`{path.name}` has marks without an exercise.", ", ".join(sorted(lost)), ", ".join(sorted(known)))
+        there = ", ".join(sorted(known)) or "#| exercise NAME"
+        raise _fault(f"`{path.name}` has marks without an exercise.", ", ".join(sorted(lost)), there)
     return Lesson(head["id"], head["title"], head["subtitle"], int(head["minutes"] or 0),
                   tuple(re.findall(r"^\d+\.[ \t]+(.+?)[ \t]*$", top, re.M)), head["needs"],
                   tuple(re.findall(r"[A-Z]\w*\d\w*", head["first"])),
@@ -304,7 +315,11 @@ def _read_once(path: Path, changed: int) -> Lesson | MedkitError | None:
     "The lesson in a notebook, why it cannot be read, or None; read again when the file has changed."
     try:
         cells = read_cells(path)
-        return _lesson(cells, path) if any(re.search(_HEADER["id"], cell.source) for cell in cells[:3]) else None
+        if any(re.search(_HEADER["id"], cell.source) for cell in cells[:3]):
+            return _lesson(cells, path)
+        marked = [cell.mark for cell in cells if cell.mark in ("exercise", "check", "quiz")]
+        expected = "<!-- lesson: ID --> in its first text"
+        return _fault("It has exercises or a quiz, but is no lesson.", ", ".join(marked), expected) if marked else None
     except MedkitError as error:
         return error
 

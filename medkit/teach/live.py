@@ -107,7 +107,7 @@ def _words(error: BaseException) -> str:
         text = ""
     if isinstance(error, KeyboardInterrupt):
         return "you interrupted it"
-    lost = " (a slip, or its cell has not run)" if type(error) is NameError else ""
+    lost = " (a slip, or its cell has not run: Run > Run All Above)" if type(error) is NameError else ""
     return f"{type(error).__name__}: {text}{lost}" if text else type(error).__name__
 
 # %% ../../nbs/6_teaching/61_live.ipynb #99895101
@@ -129,7 +129,7 @@ def _place(frame: object, number: int, names: tuple[str, ...]) -> str:
     "The learner's line: number and text."
     text = linecache.getline(frame.f_code.co_filename, number, frame.f_globals).strip()[:80]
     within = f" of `{frame.f_code.co_name}`" if frame.f_code.co_name not in (*names, "<lambda>", "<module>") else ""
-    return f"line {number}{within}" + (f", `{text}`" if text else "")
+    return f"line {number}{within}" + (f", `{text.rstrip(':')}`" if text else "")
 
 
 def _explain(error: BaseException, exercise: Exercise, seen: dict, homes: list[dict]) -> Verdict:
@@ -140,7 +140,8 @@ def _explain(error: BaseException, exercise: Exercise, seen: dict, homes: list[d
         return Verdict(exercise.id, "not yet", str(error).strip().split("\n")[0][:300] or "not right yet", line=number)
     mine = [place for place in frames if any(place[0].f_globals is home for home in homes)]
     if mine:
-        return Verdict(exercise.id, "stopped", f"Your {_place(*mine[-1], exercise.names)}: {what}")
+        whose = "The reference answer's" if mine[-1][0].f_code.co_filename == f"<answer {exercise.id}>" else "Your"
+        return Verdict(exercise.id, "stopped", f"{whose} {_place(*mine[-1], exercise.names)}: {what}")
     name, running = seen["name"], seen["value"] is _RUNNING
     if running and isinstance(error, TypeError) and innermost.f_code.co_name == "call":
         return Verdict(exercise.id, "not yet", f"`{name}` must take what its first line in the exercise says ({what})")
@@ -150,14 +151,16 @@ def _explain(error: BaseException, exercise: Exercise, seen: dict, homes: list[d
 
 # %% ../../nbs/6_teaching/61_live.ipynb #b3d11c52
 class _Cut:
-    "Where an answer prints to: the first 2000 characters go on to `out`."
+    "Where an answer prints to: the first lines go on to `out`."
 
     def __init__(self, out: TextIO):
         self.out, self.left = out, 2000
 
     def write(self, text: str) -> int:
-        self.out.write(text[:max(self.left, 0)] + "\n… cut\n" * (0 <= self.left < len(text)))
-        self.left -= len(text)
+        cost = len(text) + 99 * text.count("\n")  # so that 20 short lines are enough
+        if self.left > 0:
+            self.out.write("".join(text[:self.left].splitlines(True)[:20]) + "\n… cut\n" * (cost >= self.left))
+        self.left -= cost
         return len(text)
 
     def __getattr__(self, name: str) -> object: return getattr(self.out, name)
@@ -274,8 +277,9 @@ def _find(given: object) -> Exercise | Verdict:
     name = given if isinstance(given, str) else str(getattr(given, "__name__", given))
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name, known, 3, 0.4) or sorted(known)[:5]
-    return Verdict(name[:40], "stopped", f"No exercise has this name; the nearest: {', '.join(near)}")
+    near = ", ".join(difflib.get_close_matches(name, known, 3, 0.4))
+    other = f"the nearest: {near}" if near else f"there are {', '.join(sorted(known)[:5])}, ..."
+    return Verdict(name[:40] or "check", "stopped", f"No exercise has this name; {other}")
 
 # %% ../../nbs/6_teaching/61_live.ipynb #7e5649be
 def _unread(task: Exercise, cells: Sequence[str]) -> str:
@@ -310,8 +314,8 @@ def check(
     verdict = Verdict(task.id, "stopped", unread) if unread else judge(task, names, home)
     says = {"says": verdict.message} if verdict.line else {}
     kept = _record("check", task, state=verdict.state, **says)
-    same = "The same code as at your last check: after a change, run its cell first." if _again(task, names) else ""
-    return replace(verdict, note=kept or same * (verdict.state in ("not yet", "stopped")))
+    same = _again(task, names) and not unread and verdict.state in ("not yet", "stopped")
+    return replace(verdict, note=kept or "The same code as at your last check: after a change, run its cell first." * same)
 
 # %% ../../nbs/6_teaching/61_live.ipynb #794656cc
 def hint(
@@ -353,7 +357,7 @@ def catch_up(
     except Exception as error:
         return Verdict(task.id, "stopped", f"Run the cells above first ({_words(error)})")
     told = f"The reference answer stands in {' and '.join(f'`{name}`' for name in task.names)}. Go on with the next cell."
-    return _shown(told, _record("catch_up", task))
+    return _shown(told, "It counts as caught up.", _record("catch_up", task))
 
 # %% ../../nbs/6_teaching/61_live.ipynb #73a00ea0
 @dataclass(frozen=True, repr=False)

@@ -13,8 +13,8 @@ from pathlib import Path
 import nbformat
 
 from ..files import as_path
-from .build import _copies, _folded, _notebook, _write
-from .exercise import _BLANK, Cell, Lesson, read_lesson, read_lessons
+from .build import _copies, _folded, _lessons_in, _notebook, _write
+from .exercise import _BLANK, Cell, Lesson
 
 # %% ../../nbs/6_teaching/64_nbgrader.ipynb #38dfc3ab
 def _graded(name: str, points: float = 0) -> dict:
@@ -47,8 +47,8 @@ def export_nbgrader(
     target: str | os.PathLike,  # root of the course: gets source/<lesson>/ and nbgrader_config.py
 ) -> tuple[Path, ...]:  # the assignments' source notebooks
     "Write each lesson as a source assignment, for `nbgrader generate_assignment`. Raises `ExerciseError`, `DataError`."
-    written, source, target = [], as_path(source), as_path(target)
-    for lesson in [read_lesson(source)] if source.is_file() else read_lessons(source, strict=True):
+    written, target = [], as_path(target)
+    for lesson in _lessons_in(source):
         path = target / "source" / lesson.id / lesson.path.name
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, nbformat.writes(_notebook([part for cell in lesson.cells for part in _parts(cell, lesson)])) + "\n")

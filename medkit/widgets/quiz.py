@@ -12,6 +12,7 @@ import ipywidgets as widgets
 
 from ..errors import ExerciseError
 from ..teach.exercise import Quiz, _as_html, read_bank
+from ..teach.live import Verdict
 from .viewer import live_text
 
 # %% ../../nbs/7_faces/75d_quiz.ipynb #c8eccf99
@@ -39,7 +40,8 @@ class QuizCard(widgets.VBox):
 
     def __init__(self, quiz: Quiz):
         self.quiz = quiz
-        self.question = widgets.HTML(f"<b>{_as_html(quiz.question)}</b>")
+        keys = "<br><small>Keys: Tab to an option, Space to choose it, Tab to the button, Enter.</small>"
+        self.question = widgets.HTML(f"<b>{_as_html(quiz.question)}</b>{keys}")
         lettered = [(f"{chr(65 + number)}. {option.text.replace('`', '')}", number) for number, option in enumerate(quiz.options)]
         wide = widgets.Layout(width="auto", max_width="60em")
         self.options = widgets.RadioButtons(options=lettered, value=None, description="Choose", layout=wide)
@@ -67,11 +69,10 @@ def _forget(card: QuizCard) -> None:
 # %% ../../nbs/7_faces/75d_quiz.ipynb #b13a60ac
 def quiz(
     id: str,  # as in the lesson: "hu-air"
-) -> QuizCard:  # an ipywidgets box
-    "The question of that name. Raises `ExerciseError` (\"unknown_record\", \"bad_record\")."
+) -> QuizCard | Verdict:  # an ipywidgets box; a line that names others, if there is no such question
+    "The question of that name. Raises `ExerciseError` (\"bad_record\")."
     known = read_bank().quizzes
     if id not in known:
         near = difflib.get_close_matches(str(id), known, 3, 0.4) or sorted(known)[:3]
-        raise ExerciseError("unknown_record", "No lesson has a quiz of this name.", "correct the name", found=ascii(id)[:60],
-                            expected=f"such as {', '.join(near)}")
+        return Verdict(str(id)[:40], "stopped", f"No lesson has a quiz of this name, but there are {', '.join(near)}")
     return QuizCard(known[id])
