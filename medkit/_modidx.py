@@ -68,6 +68,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'medkit.checks.Report.worst_first': ('0_ground/checks.html#report.worst_first', 'medkit/checks.py'),
                                'medkit.checks._quoted': ('0_ground/checks.html#_quoted', 'medkit/checks.py'),
                                'medkit.checks._table': ('0_ground/checks.html#_table', 'medkit/checks.py'),
+                               'medkit.checks._tables': ('0_ground/checks.html#_tables', 'medkit/checks.py'),
                                'medkit.checks.cover_address': ('0_ground/checks.html#cover_address', 'medkit/checks.py'),
                                'medkit.checks.cover_checks': ('0_ground/checks.html#cover_checks', 'medkit/checks.py'),
                                'medkit.checks.cover_text': ('0_ground/checks.html#cover_text', 'medkit/checks.py'),

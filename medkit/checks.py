@@ -58,7 +58,7 @@ class Report:
         counts = {state: sum(check.state == state for check in self.checks) for state in COLOURS}
         return "Report(" + ", ".join(f"{count} {state}" for state, count in counts.items()) + ")"
 
-    def _repr_html_(self): return _table(self.worst_first)
+    def _repr_html_(self): return _tables(self)
 
 # %% ../nbs/0_ground/06c_checks.ipynb #c9bf388d
 _SHADES = {"ok": "#009E73", "warn": "#E69F00", "fail": "#D55E00"}  # of Okabe and Ito, apart for all eyes
@@ -67,13 +67,23 @@ _SHADES = {"ok": "#009E73", "warn": "#E69F00", "fail": "#D55E00"}  # of Okabe an
 def _table(checks: Iterable[Check]) -> str:
     "The lines as an HTML table; every word is escaped."
     rows = "".join(
-        f'<tr><td><span aria-hidden="true" style="color:{_SHADES[check.state]}">&#9679;</span> '
+        '<tr><td style="text-align:left;white-space:nowrap">'
+        + f'<span aria-hidden="true" style="color:{_SHADES[check.state]}">&#9679;</span> '
         + f"{check.colour} ({check.state})</td>"
         + "".join(f'<td style="text-align:left">{html.escape(text)}</td>' for text in (check.name, check.value, check.remedy))
         + "</tr>"
         for check in checks
     )
-    return f"<table><tr><th>state</th><th>what</th><th>found</th><th>what to do</th></tr>{rows}</table>"
+    head = "".join(f'<th style="text-align:left">{name}</th>' for name in ("state", "what", "found", "what to do"))
+    return f"<table><tr>{head}</tr>{rows}</table>"
+
+
+def _tables(report: Report) -> str:
+    "What is red or amber, and the green lines behind a line that opens them."
+    wrong = [check for check in report.worst_first if check.state != "ok"]
+    good = [check for check in report.checks if check.state == "ok"]
+    folded = f"<details><summary>Green: {len(good)}</summary>{_table(good)}</details>" if good else ""
+    return (_table(wrong) if wrong else "") + folded
 
 # %% ../nbs/0_ground/06c_checks.ipynb #fb3c9455
 def cover_address(
