@@ -9,7 +9,7 @@ __all__ = ['COLOURS', 'Check', 'Report', 'cover_address', 'cover_text', 'cover_c
 import html
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 
 # %% ../nbs/0_ground/06c_checks.ipynb #9b0b6691
@@ -58,7 +58,7 @@ class Report:
         counts = {state: sum(check.state == state for check in self.checks) for state in COLOURS}
         return "Report(" + ", ".join(f"{count} {state}" for state, count in counts.items()) + ")"
 
-    def _repr_html_(self): return _tables(self)
+    def _repr_html_(self): return _folded(self, _table)
 
 # %% ../nbs/0_ground/06c_checks.ipynb #c9bf388d
 _SHADES = {"ok": "#009E73", "warn": "#E69F00", "fail": "#D55E00"}  # of Okabe and Ito, apart for all eyes
@@ -78,12 +78,11 @@ def _table(checks: Iterable[Check]) -> str:
     return f"<table><tr>{head}</tr>{rows}</table>"
 
 
-def _tables(report: Report) -> str:
-    "What is red or amber, and the green lines behind a line that opens them."
-    wrong = [check for check in report.worst_first if check.state != "ok"]
-    good = [check for check in report.checks if check.state == "ok"]
-    folded = f"<details><summary>Green: {len(good)}</summary>{_table(good)}</details>" if good else ""
-    return (_table(wrong) if wrong else "") + folded
+def _folded(report: Report, drawn: Callable[[list[Check]], str]) -> str:
+    "What is red or amber, worst first, and the green lines behind a line that opens them; `drawn` makes HTML of lines."
+    bad, good = ([check for check in report.worst_first if (check.state == "ok") == well] for well in (False, True))
+    count = f"{len(good)} green {'line' if len(good) == 1 else 'lines'}"
+    return (drawn(bad) if bad else "") + (f"<details><summary>{count}</summary>{drawn(good)}</details>" if good else "")
 
 # %% ../nbs/0_ground/06c_checks.ipynb #fb3c9455
 def cover_address(

@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 import nbformat
 import pytest
-from chromium import address, keep_screenshot, nothing_in_the_way, opened, own_folders, served, wait_for_words
+from chromium import address, cell_of, keep_screenshot, nothing_in_the_way, opened, own_folders, run_all, served, wait_for_words
 from typer.testing import CliRunner
 
 from medkit.cli import app
@@ -201,14 +201,13 @@ def test_a_lesson_is_worked_through_in_a_browser(playwright, tmp_path):
         page.get_by_role("heading", name=lesson.title).wait_for()
         page.set_viewport_size({"width": 1280, "height": 20_000})  # so that JupyterLab draws every cell
         page.get_by_text(re.compile(r"^(?!No Kernel).* \| Idle$")).first.wait_for()
-        page.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()
-        page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
+        run_all(page)
         book = page.locator(".jp-NotebookPanel:visible")
         wait_for_words(page, book, "not attempted: slice_step_mm")
         keep_screenshot(page, "blank")
-        task = book.locator(".jp-CodeCell", has_text="#| exercise to_hu")
+        task = cell_of(book, "#| exercise to_hu")
         type_into(page, task, dict(read_bank().exercises["to_hu"].wrong)["forgets the intercept"])
-        asked = book.locator(".jp-CodeCell", has_text=re.compile(r'(check|hint)\("to_hu"\)'))
+        asked = cell_of(book, re.compile(r'(check|hint)\("to_hu"\)'))
         type_into(page, asked, 'check("to_hu")')
         wait_for_words(page, asked, "✘ not yet: to_hu. the intercept is missing")
         assert not asked.get_by_text("Traceback").count()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 import ipywidgets as widgets
 
-from ..checks import Check, Report
+from ..checks import Check, Report, _folded
 from ..doctor import diagnose, run_doctor
 from ..errors import DataError
 from .viewer import live_text
@@ -50,11 +50,7 @@ def report_html(
     report: Report,
 ) -> str:  # an HTML fragment without scripts
     "A report, the worst lines first; what is well is folded away."
-    bad, good = ([check for check in report.worst_first if (check.state == "ok") == well] for well in (False, True))
-    shown = _lines(bad) if bad else ""
-    count = f"{len(good)} green {'line' if len(good) == 1 else 'lines'}"
-    folded = f"<details><summary>{count}</summary>{_lines(good)}</details>" if good else ""
-    return f'<div class="medkit-doctor">{shown}{folded}</div>'
+    return f'<div class="medkit-doctor">{_folded(report, _lines)}</div>'
 
 # %% ../../nbs/7_faces/75a_doctor_panel.ipynb #4a06ee99
 def doctor_strip(
